@@ -1,0 +1,56 @@
+"""syncws: WebSockets for Python that is not asyncio: one thread or greenlet per connection, blocking calls.
+
+The public names; where each comes from is where it is documented.
+"""
+
+from .client import Socket
+from .deflate import Deflate
+from .errors import (
+    ConnectionClosed,
+    HandshakeError,
+    InvalidData,
+    InvalidStateError,
+    MessageTooBig,
+    PolicyError,
+    ProtocolError,
+    WebSocketError,
+)
+from .events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
+from .exchange import Request, Response
+from .frames import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT
+from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN
+from .server import Server
+
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CLOSED",
+    "CLOSING",
+    "CONNECTING",
+    "CONTINUE",
+    "OPEN",
+    "PING",
+    "PONG",
+    "TEXT",
+    "CloseEvent",
+    "ConnectionClosed",
+    "Deflate",
+    "ErrorEvent",
+    "Event",
+    "EventTarget",
+    "HandshakeError",
+    "InvalidData",
+    "InvalidStateError",
+    "MessageEvent",
+    "MessageTooBig",
+    "PolicyError",
+    "ProtocolError",
+    "Request",
+    "Response",
+    "Server",
+    "Socket",
+    "WebSocketError",
+    "__version__",
+]
+
+__version__ = "0.1.0"

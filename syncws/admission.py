@@ -1,0 +1,201 @@
+"""One client's opening handshake, from its first byte to an open connection or a refusal.
+
+Rank 5, over Connection. What is judged, and in which order, stands in `judge`; RFC 6455 section 4.2.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .errors import HandshakeError
+from .exchange import Request, Response
+from .handshake import Agreed
+from .handshake_server import (
+    Selector,
+    ServerHandshake,
+    check,
+    negotiate,
+    normal_origin,
+    origin_allowed,
+    refusal,
+    response_bytes,
+)
+from .headers import is_token, shown
+from .options import Options
+from .runtime import WRITE, remaining
+from .transport import Out, Transport
+
+logger = logging.getLogger("syncws")
+
+_READ_SIZE = 4096
+_LINGER = 1.0  # seconds a refused client has to read the answer and leave
+_LINGER_BYTES = 1 << 20
+
+Handler = Callable[[Any, Request], object]
+
+
+class ClientInfo(NamedTuple):
+    """What `verify_client` is asked about."""
+
+    origin: str | None
+    secure: bool
+    request: Request
+
+
+Verifier = Callable[[ClientInfo], "bool | Response"]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Who is let in, and what is agreed with them."""
+
+    options: Options
+    accept: Handler | Mapping[str, Handler] | None = None
+    path: str | None = None
+    origins: str | Iterable[str] | None = "same"
+    verify_client: Verifier | None = None
+    protocols: Sequence[str] | None = None
+    select_subprotocol: Selector | None = None
+    max_header_size: int = 16384
+
+    def __post_init__(self) -> None:
+        if isinstance(self.protocols, str):
+            raise TypeError(f"protocols must be a list of subprotocols, not {self.protocols!r}")
+        for protocol in self.protocols or ():
+            if not is_token(protocol):
+                raise ValueError(f"a subprotocol must be a token, not {protocol!r}")
+        if self.origins is not None and self.origins != "same":
+            for origin in [self.origins] if isinstance(self.origins, str) else self.origins:
+                normal_origin(origin)
+        if self.accept is not None and not callable(self.accept) and not isinstance(self.accept, Mapping):
+            raise TypeError(f"accept must be callable or a mapping of paths to callables, not {self.accept!r}")
+        if isinstance(self.max_header_size, bool) or not isinstance(self.max_header_size, int):
+            raise TypeError(f"max_header_size must be a number of bytes, not {self.max_header_size!r}")
+
+    def handler(self, request: Request) -> Handler | None:
+        """Who gets the connection; HandshakeError 404 for a path that is not in the mapping."""
+        if not isinstance(self.accept, Mapping):
+            return self.accept
+        try:
+            return self.accept[request.path]
+        except KeyError:
+            raise HandshakeError("there is nothing at this path", status=404, request=request) from None
+
+    def judge(self, request: Request, should_handle: Callable[[Request], bool]) -> Agreed:
+        """Whether the client is let in; HandshakeError with the status if not."""
+        check(request)
+        if not should_handle(request):
+            raise HandshakeError("this path is not served here", status=400, request=request)
+        self.handler(request)
+        self._judge_origin(request)
+        negotiate(request)  # the grammar of what is offered, before any of the user's functions
+        self._verify(request)
+        return negotiate(
+            request,
+            protocols=self.protocols,
+            select_subprotocol=self.select_subprotocol,
+            compression=self.options.deflate,
+        )
+
+    def _judge_origin(self, request: Request) -> None:
+        if origin_allowed(request, self.origins):
+            return
+        origin = shown(request.headers.get("Origin", ""))
+        logger.warning(
+            "refused a page of the origin %s; origins=[%s] would let it in, origins=None any", origin, origin
+        )
+        raise HandshakeError("this origin is not allowed", status=403, request=request)
+
+    def _verify(self, request: Request) -> None:
+        if self.verify_client is None:
+            return
+        info = ClientInfo(request.headers.get("Origin"), request.secure, request)
+        try:
+            verdict = self.verify_client(info)
+        except Exception as error:
+            raise HandshakeError("verify_client failed", status=500, request=request) from error
+        if isinstance(verdict, Response):
+            raise HandshakeError("verify_client refused", response=verdict, request=request)
+        if not verdict:
+            raise HandshakeError("not authorized", status=401, request=request)
+
+
+def read_request(
+    transport: Transport, deadline: float | None, max_header_size: int, address: Any, secure: bool
+) -> tuple[Request, bytes]:
+    """The request and what came behind its head. HandshakeError, 408 when it is not complete in time."""
+    handshake = ServerHandshake(max_header_size=max_header_size, secure=secure, remote_address=address)
+    buffer = bytearray(_READ_SIZE)
+    while True:
+        count = transport.read(buffer, remaining(deadline))
+        if count is None:
+            raise HandshakeError("the request was not complete in time", status=408)
+        request = handshake.receive(bytes(buffer[:count]))
+        if request is not None:
+            return request, handshake.leftover
+
+
+def refuse(transport: Transport, error: HandshakeError) -> None:
+    """Answer a failed handshake, and give the client a moment to read that. The caller closes."""
+    ours = error.status == 500
+    logger.log(
+        logging.ERROR if ours else logging.INFO,
+        "refused %s: %s %s",
+        transport.addresses()[0],
+        error.status,
+        error,
+        exc_info=error.__cause__ if ours else None,
+    )
+    if error.status is None:
+        return
+    deadline = time.monotonic() + _LINGER
+    out: Out = deque([response_bytes(refusal(error))])
+    try:
+        while not transport.write(out):
+            if not transport.wait(WRITE, remaining(deadline)):
+                return
+    except OSError:
+        return
+    linger(transport, deadline)
+
+
+def linger(transport: Transport, deadline: float) -> None:
+    """Read and drop until the peer is done: a reset for unread data would destroy what it was told."""
+    transport.finish_writing()
+    buffer = bytearray(_READ_SIZE)
+    left = _LINGER_BYTES
+    while left > 0:
+        count = transport.read(buffer, remaining(deadline))
+        if not count:
+            return
+        left -= count
+
+
+class HandshakeSocket:
+    """What a `client_error` listener may answer on: `sendall` and `close`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.closed = False
+
+    def sendall(self, data: bytes) -> None:
+        """Write all of `data`; TimeoutError if the client does not take it within a second."""
+        deadline = time.monotonic() + _LINGER
+        out: Out = deque([data])
+        while data and not self._transport.write(out):
+            if not self._transport.wait(WRITE, remaining(deadline)):
+                raise TimeoutError("the client does not take the answer")
+
+    def getpeername(self) -> Any:
+        return self._transport.addresses()[0]
+
+    def close(self) -> None:
+        """The answer is given: nothing more is sent, and the connection ends."""
+        self.closed = True
+
+

@@ -1,0 +1,223 @@
+"""The attendant: one thread per process (one greenlet per hub) that keeps all timers and minds unread connections.
+
+Rank 2. It never runs a callback of the user's and never blocks: what it minds does non-blocking work only. It knows
+its charges by the two methods of `Charge`, and weakly, so that a connection nobody holds any more can go.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from .runtime import Poller, Runtime
+
+logger = logging.getLogger("syncws")
+
+#: Seconds between two looks at the connections that may be unread; one is minded after one to two of them.
+TICK = 0.2
+
+
+class Charge(Protocol):
+    """What an attendant looks after."""
+
+    @property
+    def _descriptor(self) -> int:
+        """What `_arm` would arm."""
+
+    def _tend(self, ticked: bool) -> int | None:
+        """Do what can be done without waiting.
+
+        `ticked`: called by the clock, not because the descriptor is ready. Answers with the events to be
+        called for, 0 for a look at the next tick, None to be let go until watched again.
+        """
+
+    def _arm(self, poller: Poller, events: int) -> None:
+        """Arm the descriptor in `poller` unless it is closed by now."""
+
+    def _abort(self, why: str) -> None:
+        """Drop the connection: tending it failed."""
+
+
+class Timer:
+    """One call in the future; forgotten by `cancel`."""
+
+    __slots__ = ("function", "when")
+
+    def __init__(self, when: float, function: Callable[[], None]) -> None:
+        self.when = when
+        self.function: Callable[[], None] | None = function
+
+    def cancel(self) -> None:
+        self.function = None
+
+
+class Attendant:
+    """Timers and minding; made with the first connection of a process (of a hub)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._poller = Poller(runtime)
+        # Guards the four below; never held while anything of a charge is called.
+        self._lock = runtime.lock()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._sequence = itertools.count()
+        self._urgent: deque[weakref.ref[Charge]] = deque()
+        self._wakes_at = 0.0
+        # Only the attendant's own thread touches these.
+        self._watched: set[weakref.ref[Charge]] = set()
+        self._armed: dict[int, weakref.ref[Charge]] = {}
+        self._arrivals: deque[weakref.ref[Charge]] = deque()  # appended to by all, emptied by us
+        self._next_tick = 0.0
+        self._started = False
+
+    @property
+    def poller(self) -> Poller:
+        return self._poller
+
+    def start(self) -> None:
+        """Start the thread, once. Raises RuntimeError if there is none to be had."""
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+        try:
+            self._runtime.spawn("syncws-attendant", self._run)
+        except BaseException:
+            self._started = False
+            raise
+
+    def close(self) -> None:
+        """Give the descriptors back; only for one that was never started, or not in this process."""
+        self._poller.close()
+
+    def call_at(self, when: float, function: Callable[[], None]) -> Timer:
+        """Call `function`, which must not block, at `when` (time.monotonic)."""
+        timer = Timer(when, function)
+        with self._lock:
+            heapq.heappush(self._timers, (when, next(self._sequence), timer))
+            late = when < self._wakes_at
+        if late:
+            self._poller.ring()
+        return timer
+
+    def watch(self, charge: weakref.ref[Charge]) -> None:
+        """Look at a charge from the next tick on, until it lets go."""
+        self._arrivals.append(charge)
+        if self._wakes_at > time.monotonic() + TICK:
+            self._poller.ring()
+
+    def attend(self, charge: weakref.ref[Charge]) -> None:
+        """Look at a charge now."""
+        with self._lock:
+            self._urgent.append(charge)
+        self._poller.ring()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._round()
+            except Exception:
+                # Nothing but a bug gets here; the other connections must not suffer from it.
+                logger.exception("the attendant failed, and goes on")
+                self._runtime.sleep(TICK)
+
+    def _round(self) -> None:
+        ready = self._poller.wait(self._doze())
+        for descriptor in ready:
+            charge = self._armed.pop(descriptor, None)
+            if charge is not None:
+                self._tend(charge, ticked=False)
+        self._call_timers()
+        while self._urgent:
+            self._tend(self._urgent.popleft(), ticked=False)
+        if time.monotonic() >= self._next_tick:
+            self._tick()
+
+    def _doze(self) -> float | None:
+        """How long there is nothing to do; None: until the bell rings."""
+        with self._lock:
+            moments = [self._timers[0][0]] if self._timers else []
+            if self._watched or self._arrivals:
+                moments.append(self._next_tick)
+            if self._urgent:
+                moments.append(0.0)
+            self._wakes_at = min(moments, default=float("inf"))
+        # Looked at again after the promise to wake: whoever came before it did not ring.
+        if self._arrivals and self._wakes_at > self._next_tick:
+            return 0.0
+        return max(self._wakes_at - time.monotonic(), 0.0) if moments else None
+
+    def _call_timers(self) -> None:
+        now = time.monotonic()
+        while True:
+            with self._lock:
+                if not self._timers or self._timers[0][0] > now:
+                    return
+                timer = heapq.heappop(self._timers)[2]
+            function, timer.function = timer.function, None
+            if function is not None:
+                try:
+                    function()
+                except Exception:
+                    logger.exception("a timer failed")
+
+    def _tick(self) -> None:
+        self._next_tick = time.monotonic() + TICK
+        while self._arrivals:
+            self._watched.add(self._arrivals.popleft())
+        watched, self._watched = self._watched, set()
+        for charge in watched:
+            self._tend(charge, ticked=True)
+
+    def _tend(self, reference: weakref.ref[Charge], ticked: bool) -> None:
+        charge = reference()
+        if charge is None:
+            return
+        try:
+            events = charge._tend(ticked)
+            if events:
+                self._arm(charge, reference, events)
+            elif events == 0:
+                self._watched.add(reference)
+        except Exception:
+            logger.exception("tending a connection failed; it is dropped")
+            charge._abort("an internal error")
+
+    def _arm(self, charge: Charge, reference: weakref.ref[Charge], events: int) -> None:
+        descriptor = charge._descriptor
+        self._armed[descriptor] = reference
+        charge._arm(self._poller, events)
+
+
+_attendants: weakref.WeakKeyDictionary[object, Attendant] = weakref.WeakKeyDictionary()
+
+
+def attendant_of(runtime: Runtime) -> Attendant:
+    """The attendant of this process, or of this hub; started when first asked for."""
+    home = runtime.home()
+    attendant = _attendants.get(home)
+    if attendant is None:
+        fresh = Attendant(runtime)
+        attendant = _attendants.setdefault(home, fresh)
+        if attendant is not fresh:
+            fresh.close()
+    attendant.start()
+    return attendant
+
+
+def _forget_after_fork() -> None:
+    # The threads stayed in the parent, and the poller is shared with it: close, but unregister nothing.
+    for attendant in list(_attendants.values()):
+        attendant.close()
+    _attendants.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

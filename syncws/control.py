@@ -1,0 +1,235 @@
+"""Control frames: pings, pongs and the Close leave without waiting for anybody, between the frames of messages.
+
+Rank 4, over Lifecycle. The writer's role, a token under the state lock, covers all writing to the transport. Who has a
+control frame to send queues it and flushes; if somebody writes just now, that one will, before it gives the role back.
+RFC 6455 section 5.5; the closing handshake: section 7.1.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from .buffers import Data, control_payload
+from .errors import InvalidStateError, ProtocolError
+from .frames import CLOSE, PING, PONG
+from .lifecycle import CLOSED, CONNECTING, LINGER, OPEN, Lifecycle, Role
+from .sender import Sender
+from .transport import Out
+
+#: Pongs (or pings) that may wait to be written; of more than these only the latest is (RFC 6455 section 5.5.3).
+MAX_WAITING = 32
+_MAX_AWAITED = 16  # pings whose pongs are waited for to measure the latency
+
+_Queue = deque[tuple[bytes, "bool | None"]]
+_Control = tuple[int, bytes, "bool | None"]
+
+
+class Control(Lifecycle):
+    """`ping`, `pong`, the Close, and how what is queued gets out."""
+
+    #: seconds between the last answered ping and its pong; None until there was one
+    latency: float | None = None
+    #: bytes handed to the system since the handshake, framing included
+    bytes_sent: int = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sender: Sender = Sender(masked=not self._server_side)
+        self._out: Out = deque()  # what the kernel did not take yet; the writer's
+        # Guarded by the state lock:
+        self._pongs: _Queue = deque()
+        self._pings: _Queue = deque()
+        self._close_frame: bytes | None = None  # the payload of our Close, waiting to be written
+        self._close_queued = False  # the Close is in `_out` or out: nothing follows it
+        self._broken = False  # the transport refused to be written to
+        self._half_closed = False
+        self._awaited: deque[tuple[bytes, float]] = deque(maxlen=_MAX_AWAITED)
+
+    # -- pings and pongs ----------------------------------------------------------------------------------
+    def ping(self, data: Data = b"", *, mask: bool | None = None, ignore_closed: bool = False) -> None:
+        """Send a ping of at most 125 bytes; its pong sets `latency`. Does not wait for a `send` at work.
+
+        ValueError for more bytes; on a socket that is not open as `send`, or nothing with `ignore_closed=True`.
+        """
+        self._send_control(self._pings, data, mask, ignore_closed)
+
+    def pong(self, data: Data = b"", *, mask: bool | None = None, ignore_closed: bool = False) -> None:
+        """Send an unsolicited pong (RFC 6455 section 5.5.3); otherwise as `ping`."""
+        self._send_control(self._pongs, data, mask, ignore_closed)
+
+    def _send_control(
+        self, queue: _Queue, data: Data, mask: bool | None, ignore_closed: bool
+    ) -> None:
+        payload = control_payload(data)
+        with self._lock:
+            if self._state != OPEN:
+                if ignore_closed:
+                    return
+                self._refuse_unless_open()
+            self._queue_control(queue, payload, mask)
+        self._flush()
+
+    def _queue_control(self, queue: _Queue, payload: bytes, mask: bool | None) -> None:
+        """With the state lock. More than a few waiting ones say no more than the latest."""
+        if len(queue) >= MAX_WAITING:
+            queue.clear()
+        queue.append((payload, mask))
+        if queue is self._pings:
+            self._awaited.append((payload, time.monotonic()))
+
+    def _answer_ping(self, payload: bytes) -> None:
+        """As the reader: put the pong under control frames; `_flush` sends it."""
+        with self._lock:
+            if self._state == OPEN:
+                self._queue_control(self._pongs, payload, None)
+
+    def _note_pong(self, payload: bytes) -> None:
+        """As the reader: a pong answers its ping and all before it."""
+        with self._lock:
+            if not any(sent == payload for sent, _ in self._awaited):
+                return
+            while True:
+                sent, when = self._awaited.popleft()
+                if sent == payload:
+                    self.latency = time.monotonic() - when
+                    return
+
+    def _refuse_unless_open(self) -> None:
+        """With the state lock."""
+        if self._state == CONNECTING:
+            raise InvalidStateError("the connection is not open yet: wait for the open event")
+        if self._state != OPEN:
+            raise self._closed_error()
+
+    # -- writing them ----------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Write control frames now, unless somebody writes: that one will, before it leaves. Never waits."""
+        role = Role()
+        with self._lock:
+            if self._writer is not None or not self._has_unwritten():
+                return
+            self._writer = role
+        self._leave_writing(role)
+
+    def _leave_writing(self, role: Role) -> None:
+        """As the writer: write what is queued, as far as the kernel takes it, and give the role back."""
+        blocked = False
+        try:
+            while self._keeps_writing(role, blocked):
+                blocked = not self._write_control()
+        except BaseException:
+            self._keeps_writing(role, blocked=True)
+            raise
+
+    def _keeps_writing(self, role: Role, blocked: bool) -> bool:
+        """Give the writer's role back, unless something can still be written.
+
+        The last look at what is queued and the giving back are one step under the state lock: no frame is left.
+        """
+        with self._lock:
+            if self._writer is not role:
+                return False
+            if not blocked and self._has_unwritten():
+                return True
+            self._writer = None
+            if self._aborted or self._broken:
+                self._out.clear()
+            self._changed.notify_all()
+            closed = self._conclude_if_due()
+        if blocked:
+            self._attend()  # it writes the rest when the kernel takes more
+        if closed:
+            self._told()
+        return False
+
+    def _has_unwritten(self) -> bool:
+        """With the state lock: whether anything but new messages could be written now."""
+        if self._broken or self._aborted or self._state in (CONNECTING, CLOSED):
+            return False
+        if self._out or self._pongs or self._pings or self._close_frame is not None or self._half_close_due():
+            return True
+        return self._transport is not None and self._transport.wants_to_write()
+
+    def _write_control(self) -> bool:
+        """As the writer: what the kernel takes just now. False: the rest stays in `_out`."""
+        transport = self._transport
+        assert transport is not None
+        try:
+            while transport.write(self._out):
+                with self._lock:
+                    half_close, control = self._next_step()
+                if half_close:
+                    transport.finish_writing()
+                elif control is None:
+                    return True
+                else:
+                    opcode, payload, mask = control
+                    frame = self._sender.control(opcode, payload, mask=mask)
+                    self._out.append(frame)
+                    self.bytes_sent += len(frame)
+        except OSError as error:
+            self._writing_failed(error)
+            return True
+        return False
+
+    def _next_step(self) -> tuple[bool, _Control | None]:
+        """With the state lock, `_out` all written: whether to shut our direction now, or the next frame."""
+        if self._close_queued and not self._close_sent:
+            self._close_sent = True
+            self._changed.notify_all()
+        if self._half_close_due():
+            self._half_closed = True
+            return True, None
+        return False, self._next_control()
+
+    def _next_control(self) -> _Control | None:
+        """With the state lock: opcode, payload and mask of the next control frame. The Close is the last."""
+        for opcode, queue in ((PONG, self._pongs), (PING, self._pings)):
+            if queue:
+                return (opcode, *queue.popleft())
+        if self._close_frame is None:
+            return None
+        payload, self._close_frame = self._close_frame, None
+        self._close_queued = True
+        return CLOSE, payload, None
+
+    def _writing_failed(self, error: OSError) -> None:
+        """The transport cannot be written to. What the peer sent before may still be read, for a short while."""
+        with self._lock:
+            if self._broken:
+                return
+            self._broken = True
+            self._failure = self._failure or ConnectionResetError(*error.args)
+            self._out.clear()
+            self._leave_open()
+        self._drop_after(LINGER)
+        self._attend()
+
+    def _half_close_due(self) -> bool:
+        """With the state lock: whether it is time to shut our direction, so that no reset destroys the Close.
+
+        RFC 6455 section 7.1.1: the server closes the TCP connection first.
+        """
+        if not self._close_sent or self._half_closed:
+            return False
+        return (self._close_received and self._server_side) or isinstance(self._failure, ProtocolError)
+
+    # -- closing -----------------------------------------------------------------------------------------
+
+    def _start_closing(self, payload: bytes) -> bool:
+        """OPEN to CLOSING, once: our Close goes under the control frames, and the peer's time to answer runs."""
+        with self._lock:
+            if self._state != OPEN:
+                return False
+            self._close_frame = payload
+            self._leave_open()
+        self._drop_after(self._options.close_timeout)
+        self._flush()
+        self._attend()
+        return True
+
+    def _drop_after(self, seconds: float) -> None:
+        self._call_after(seconds, Control._abort, f"the peer did not close within {seconds:g} s")

@@ -1,0 +1,364 @@
+"""Telling the user: events leave in order, one at a time, on the connection's own thread.
+
+Rank 4, over Incoming. Whoever dispatches is the dispatcher (a token under the state lock) until nothing is left to be
+told; what comes meanwhile is told by that one. A connection whose messages are listened to has one thread that loops:
+read, dispatch, read again. For the rest there is a short-lived thread, and nothing ever runs on the attendant's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from .attendant import TICK
+from .events import Event, Handler, MessageEvent
+from .frames import BINARY
+from .inbox import hand_out
+from .incoming import Incoming
+from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN, Role
+from .options import check_timeout
+from .runtime import WRITE, deadline_after, remaining
+
+logger = logging.getLogger("syncws")
+
+#: events that wait for their first listener
+_KEPT = ("open", "error", "close")
+
+
+class Dispatching(Incoming):
+    """Listeners, and the loop that reads for them."""
+
+    _TYPES: ClassVar[frozenset[str]] = frozenset(
+        ("open", "message", "close", "error", "ping", "pong", "upgrade", "unexpected-response")
+    )
+
+    onopen = Handler("open")
+    onmessage = Handler("message")
+    onclose = Handler("close")
+    onerror = Handler("error")
+    onping = Handler("ping")
+    onpong = Handler("pong")
+    onupgrade = Handler("upgrade")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Guarded by the state lock:
+        self._dispatcher: Role | None = None
+        self._looper: Role | None = None  # who runs the loop
+        self._at_home = False  # the connection's own thread is in the user's accept()
+        self._kept: dict[str, Event] = {}
+        self._hesitates_until = 0.0
+        self._close_fired = False
+        self._done = False  # CLOSED, and the close listeners have run
+
+    # -- what comes next ---------------------------------------------------------------------------------------
+
+    def _next(self) -> str | None:
+        """What is to be told next: a message, an event, or nothing just now."""
+        listened = self._has_listeners("message") and not self._close_fired
+        if not self._happenings:
+            return "message" if listened and self._inbox and not self._paused else None
+        after, event = self._happenings[0]
+        if after <= self._decoded - len(self._inbox):
+            return "event"
+        # Messages stand before it.
+        if listened:
+            return None if self._paused else "message"
+        return None if event.type == "close" and self._hesitates() else "event"
+
+    def _hesitates(self) -> bool:
+        """Whether a close waits for a message listener, which may be attached in the very next line."""
+        return (
+            self._waits_closed == 0
+            and self._has_listeners("close")
+            and time.monotonic() < self._hesitates_until
+        )
+
+    # -- who tells it --------------------------------------------------------------------------------------------
+
+    def _told(self) -> None:
+        """Something may be there to be told: find somebody who does. Runs no listener itself."""
+        while True:
+            with self._lock:
+                if self._dispatcher is not None:
+                    return
+                if self._next() is None:
+                    watch = bool(self._happenings)  # a close that hesitates
+                    break
+                if self._settle_unheard():
+                    continue
+                if self._looper is not None and self._reader is not self._looper:
+                    self._changed.notify_all()  # it is awake, or is now
+                    return
+                watch = self._at_home
+                break
+        if watch:
+            # The thread that is busy in accept() may come to it; if not, the attendant finds another.
+            self._watch()
+        elif self._next() is not None:
+            self._spawn(self._tell_all)
+
+    def _settle_unheard(self) -> bool:
+        """With the state lock: an event that nobody listens to is put aside, which takes no thread."""
+        if self._next() != "event" or self._has_listeners(self._happenings[0][1].type):
+            return False
+        event = self._happenings.popleft()[1]
+        if event.type in _KEPT and not self._close_fired:
+            self._kept[event.type] = event
+        self._note_told(event)
+        return True
+
+    def _note_told(self, event: Event) -> None:
+        """With the state lock."""
+        if event.type == "close":
+            self._done = True
+        self._changed.notify_all()
+
+    def _spawn(self, function: Callable[..., object], *args: object) -> None:
+        try:
+            self._runtime.spawn("syncws-listener", self._survive, function, *args)
+        except RuntimeError as error:
+            logger.error("no thread for the listeners of a connection, trying again: %s", error)
+            self._watch()
+
+    def _survive(self, function: Callable[..., object], *args: object) -> None:
+        """The top of a thread of ours: what a listener raises that is no Exception ends the connection."""
+        try:
+            function(*args)
+        except BaseException as error:
+            logger.error("a listener raised %r: the connection is dropped", type(error).__name__)
+            self._abort("a listener raised")
+
+    def _listener_added(self, type: str) -> None:
+        with self._lock:
+            event = self._kept.pop(type, None)
+            if event is not None and type == "close":
+                self._hesitates_until = time.monotonic() + TICK
+                self._done = False
+                self._happenings.append((self._decoded, event))
+            elif event is not None:
+                self._happenings.appendleft((0, event))
+        if type == "message":
+            self._ensure_loop()
+        self._told()
+
+    def _ensure_loop(self) -> None:
+        """See to it that a connection with message listeners has a thread that reads for them."""
+        with self._lock:
+            if not self._needs_loop():
+                return
+            if not self._at_home:
+                role = self._looper = Role()
+        if self._at_home:
+            self._watch()
+        else:
+            self._spawn_loop(role)
+
+    def _needs_loop(self) -> bool:
+        """With the state lock."""
+        return (
+            self._looper is None
+            and self._state not in (CONNECTING, CLOSED)
+            and self._has_listeners("message")
+        )
+
+    def _spawn_loop(self, role: Role) -> None:
+        try:
+            self._runtime.spawn("syncws-reader", self._survive, self._loop, role)
+        except RuntimeError:
+            self._looper = None
+            logger.error("no thread to read for the listeners of a connection, trying again")
+            self._watch()
+
+    def _relieve(self) -> None:
+        """On the attendant: a thread for listeners whose own is busy in accept(), or could not be had."""
+        with self._lock:
+            if self._needs_loop():
+                role = self._looper = Role()
+            elif self._next() is None or self._dispatcher is not None or self._looper is not None:
+                return
+            else:
+                role = None
+        if role is not None:
+            self._spawn_loop(role)
+        else:
+            self._spawn(self._tell_all)
+
+    # -- telling ---------------------------------------------------------------------------------------------------
+
+    def _is_dispatching(self) -> bool:
+        """Whether the caller is inside a listener of this connection."""
+        dispatcher = self._dispatcher
+        return dispatcher is not None and dispatcher.owner == self._runtime.current()
+
+    def _tell_all(self) -> None:
+        """Tell what there is to be told, unless somebody does: that one looks again before it leaves."""
+        role = Role(self._runtime.current())
+        with self._lock:
+            if self._dispatcher is not None or self._next() is None:
+                return
+            self._dispatcher = role
+        try:
+            while self._keeps_telling():
+                self._tell_next()
+        except BaseException:
+            with self._lock:
+                self._dispatcher = None
+            raise
+
+    def _keeps_telling(self) -> bool:
+        """As the dispatcher: whether there is more; if not, the role is given back in the same step."""
+        with self._lock:
+            if self._next() is not None:
+                return True
+            self._dispatcher = None
+            self._changed.notify_all()
+            return False
+
+    def _tell_next(self) -> None:
+        while self._next() == "message":
+            self._tell_message()
+        with self._lock:
+            if self._next() != "event" or self._settle_unheard():
+                return
+            event = self._happenings.popleft()[1]
+            if event.type == "close":
+                self._close_fired = True
+        event._target = self
+        try:
+            self._call(event.type, event)
+        finally:
+            with self._lock:
+                self._note_told(event)
+
+    def _tell_message(self) -> None:
+        try:
+            message = self._inbox.popleft()
+        except IndexError:
+            return
+        if self._held_back:
+            self._made_room()
+        data = hand_out(message, self._binary_type)
+        self._call("message", MessageEvent(data, message[0] == BINARY, message[2], self))
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _loop(self, role: Role, deadline: float | None = None) -> bool:
+        """As the looper: read, tell, read again, until all is told. False at the deadline."""
+        try:
+            while True:
+                self._tell_all()
+                if self._done:
+                    return True
+                self._act_on_verdict()
+                if not self._step(role, deadline) and deadline is not None and deadline <= time.monotonic():
+                    return self._done
+        finally:
+            with self._lock:
+                self._looper = None
+                self._changed.notify_all()
+
+    def _step(self, role: Role, deadline: float | None) -> bool:
+        """One read, or a wait for whatever makes one possible. False: nothing happened in time."""
+        try:
+            with self._lock:
+                if self._done or (self._dispatcher is None and self._next() is not None):
+                    return True
+                if not self._may_read() or not self._has_room():
+                    self._held_back = self._held_back or not self._has_room()
+                    return self._changed.wait(remaining(deadline))
+                self._reader = role
+            return self._read(remaining(deadline))
+        finally:
+            self._leave_reading(role)
+
+    def _reside(self) -> None:
+        """On a server connection's own thread, after accept(): stay until all is told, if no other loops."""
+        role = Role()
+        with self._lock:
+            self._at_home = False
+            if self._looper is not None or self._done:
+                return
+            self._looper = role
+        self._survive(self._loop, role)
+
+    def wait_closed(self, timeout: float | None = None) -> bool:
+        """Wait until CLOSED and every close listener has run: True; False after `timeout` seconds.
+
+        Inside a listener: until CLOSED, before the close listeners run. Without a message listener, messages
+        beyond `max_queue` are dropped meanwhile: whoever waits here does not `recv`.
+        """
+        check_timeout(timeout)
+        deadline = deadline_after(timeout)
+        with self._lock:
+            self._waits_closed += 1
+        try:
+            self._act_on_verdict(jump=not self._has_listeners("message"))
+            self._told()
+            if self._is_dispatching():
+                return self._read_until_closed(deadline)
+            return self._wait_done(deadline)
+        finally:
+            with self._lock:
+                self._waits_closed -= 1
+            self._ensure_loop()
+
+    def _wait_done(self, deadline: float | None) -> bool:
+        """Wait for the looper; where there is none, be it."""
+        while True:
+            role = Role()
+            with self._lock:
+                if self._done:
+                    return True
+                if self._looper is None and self._state != CONNECTING:
+                    self._looper = role
+                elif not self._changed.wait(remaining(deadline)) and _is_past(deadline):
+                    return self._done
+            if self._looper is role:
+                return self._loop(role, deadline)
+
+    def _read_until_closed(self, deadline: float | None) -> bool:
+        while self._state != CLOSED:
+            self._act_on_verdict(jump=True)
+            if not self._read_or_wait(deadline, lambda: self._state == CLOSED):
+                return False
+        return True
+
+    # -- with the attendant ----------------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        self._hesitates_until = time.monotonic() + TICK
+        super()._conclude()
+
+    def _tend(self, ticked: bool) -> int | None:
+        """See `attendant.Charge`."""
+        if ticked:
+            self._relieve()
+        if self._state == OPEN and self._is_read():
+            return self._tend_read()
+        if self._state in (OPEN, CLOSING):
+            self._mind()
+        with self._lock:
+            if self._state == CLOSED and self._happenings and self._next() is None:
+                return 0  # a close that hesitates
+            return self._answer(self._events_wanted())
+
+    def _tend_read(self) -> int | None:
+        """On the attendant: somebody reads; look again at the next tick, and write what could not be written."""
+        with self._lock:
+            events = self._events_wanted() or 0
+            if events & WRITE:
+                return events
+            return self._answer(None if self._reader is not None else 0)
+
+    def _answer(self, events: int | None) -> int | None:
+        """With the state lock."""
+        if events is None:
+            self._watched = False
+        return events
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and deadline <= time.monotonic()

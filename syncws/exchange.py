@@ -1,0 +1,98 @@
+"""The two halves of an opening handshake as values: `Request` and `Response`.
+
+Rank 1: on `headers`. Both sides use both; who builds one from outside gets it checked here.
+HTTP messages: RFC 9112 sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs
+
+from .headers import Headers, HeaderSource, check_value, is_token, shown
+
+_TARGET = re.compile(r"[\x21-\x7e]+")
+_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)")
+
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
+
+
+class Request:
+    """The client's half. `path` is raw (not percent-decoded), `query` as `urllib.parse.parse_qs` gives it.
+
+    Takes further attributes: what `verify_client` puts on it the handler finds there.
+    ValueError for what HTTP cannot carry in its place.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: HeaderSource,
+        *,
+        remote_address: Any = None,
+        secure: bool = False,
+        environ: dict[str, Any] | None = None,
+    ) -> None:
+        if not is_token(method):
+            raise ValueError(f"the method must be a token, not {shown(method)}")
+        if not _TARGET.fullmatch(target):
+            raise ValueError("the target must be visible ASCII and not empty")
+        self.method = method
+        self.target = target
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.remote_address = remote_address
+        self.secure = secure
+        self.environ = environ
+        _, self.path, query = split_target(target)
+        self.query: dict[str, list[str]] = parse_qs(query)
+
+    def __repr__(self) -> str:
+        # No query string: it often holds a secret.
+        return f"<Request {shown(self.method, 20)} {shown(self.path)}>"
+
+
+class Response:
+    """The server's half. `reason` is the standard phrase unless given; `body` is bytes."""
+
+    def __init__(
+        self,
+        status: int,
+        headers: HeaderSource | None = None,
+        body: bytes = b"",
+        reason: str | None = None,
+    ) -> None:
+        if not 100 <= status <= 999:
+            raise ValueError(f"a status has three digits: {status}")
+        if not isinstance(body, bytes):
+            raise TypeError(f"body must be bytes, not {type(body).__name__}")
+        self.status = status
+        self.reason = check_value("reason", _PHRASES.get(status, "") if reason is None else reason)
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers or ())
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {shown(self.reason)}>"
+
+
+def split_target(target: str) -> tuple[str | None, str, str]:
+    """The authority (None unless the target is in absolute form), path and query of a request target.
+
+    A server must take the absolute form from anybody, not only as a proxy (RFC 9112 section 3.2.2).
+    """
+    authority = None
+    if absolute := _ABSOLUTE_FORM.match(target):
+        authority, target = absolute.group(1), target[absolute.end() :]
+    path, _, query = target.partition("?")
+    return authority, (path if authority is None else path or "/"), query
+
+
+def head_bytes(first_line: str, headers: Headers) -> bytes:
+    """A head as it goes over the wire, blank line included.
+
+    The first line is checked here once more: its parts are plain attributes, which anybody may have set.
+    """
+    lines = [check_value("first line", first_line), *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")

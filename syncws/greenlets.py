@@ -1,0 +1,109 @@
+"""The runtime of gevent's greenlets: the same interface as `runtime.Runtime`, over one hub.
+
+Rank 0, imported only when gevent is asked for or has patched the process. Sockets stay native and non-blocking;
+what gevent does is wait for them, so nothing here depends on what is patched.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.hub
+import gevent.lock
+import gevent.monkey
+import gevent.socket
+
+from .runtime import READ, WRITE, Lock, Runtime, Waiter
+
+_HUB_READ, _HUB_WRITE = 1, 2
+
+
+class GreenletRuntime(Runtime):
+    """The world of greenlets, one hub to a thread."""
+
+    name = "gevent"
+    may_block = False
+
+    def lock(self) -> Lock:
+        return gevent.lock.Semaphore(1)  # type: ignore[no-any-return, unused-ignore]
+
+    def acquire(self, lock: Lock, timeout: float | None) -> bool:
+        if timeout is None:
+            return bool(lock.acquire())
+        return bool(lock.acquire(True, timeout))
+
+    def spawn(self, name: str, function: Callable[..., None], *args: object) -> None:
+        gevent.spawn(function, *args).name = name
+
+    def current(self) -> object:
+        return gevent.getcurrent()
+
+    def home(self) -> object:
+        return gevent.get_hub()
+
+    def waiter(self, descriptor: int) -> Waiter:
+        return HubWaiter(descriptor)
+
+    def breathe(self) -> None:
+        gevent.sleep(0)
+
+    def sleep(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+    def getaddrinfo(self, host: str, port: int) -> list[Any]:
+        return gevent.socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)  # type: ignore[no-any-return, unused-ignore]
+
+    def native_socket(self) -> type[socket.socket]:
+        return gevent.monkey.get_original("socket", "socket")  # type: ignore[no-any-return, unused-ignore]
+
+    def native_epoll(self) -> Any:
+        return gevent.monkey.get_original("select", "epoll")()
+
+
+class HubWaiter:
+    """Waits in the hub. Keeps the watcher for reading, the usual one; another wait makes its own."""
+
+    __slots__ = ("_descriptor", "_hub", "_reading")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._hub = gevent.get_hub()
+        self._reading: Any = None
+
+    def wait(self, events: int, timeout: float | None) -> int:
+        watcher = None
+        if events == READ:
+            watcher, self._reading = self._reading, None
+        if watcher is None:
+            watcher = self._hub.loop.io(self._descriptor, self._hub_events(events))
+        try:
+            return self._wait(watcher, events, timeout)
+        finally:
+            if events == READ and self._reading is None:
+                self._reading = watcher
+            else:
+                watcher.close()
+
+    def _wait(self, watcher: Any, events: int, timeout: float | None) -> int:
+        if timeout is None:
+            self._hub.wait(watcher)
+            return events
+        with gevent.Timeout(timeout, False):
+            self._hub.wait(watcher)
+            return events
+        return 0
+
+    @staticmethod
+    def _hub_events(events: int) -> int:
+        return (_HUB_READ if events & READ else 0) | (_HUB_WRITE if events & WRITE else 0)
+
+    def close(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+
+GREENLETS = GreenletRuntime()

@@ -1,0 +1,80 @@
+"""Messages that have come in and were not taken yet, and the one that is still coming in.
+
+Rank 4. Appended to by whoever has the reader's role, taken from by anybody: a deque, whose two ends need no lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from .frames import TEXT
+from .receiver import Fragment
+
+#: one message: (TEXT or BINARY, its data or the pieces of it, whether it came compressed)
+Message = tuple[int, Any, bool]
+
+_FOLD = 64  # pieces that are joined, so that tiny fragments cost no more than their bytes
+
+
+class Pieces(list[Any]):
+    """The pieces of a message that came in fragments, in order."""
+
+
+class Unfinished:
+    """A message in fragments that is still coming in. The reader adds to it; guarded by the state lock."""
+
+    __slots__ = ("compressed", "dropped", "finished", "opcode", "pieces", "taken", "unfolded")
+
+    def __init__(self, opcode: int, compressed: bool) -> None:
+        self.opcode = opcode
+        self.compressed = compressed
+        self.pieces = Pieces()
+        self.unfolded = 0  # pieces at the end that were not joined yet
+        self.finished = False
+        self.taken = False  # a recv_stream hands the pieces out
+        self.dropped = False  # and was abandoned
+
+    def add(self, fragment: Fragment, fold: bool) -> None:
+        """Add a piece. `fold`: the boundaries of the fragments do not matter."""
+        self.finished = fragment.last
+        if not fragment.piece or self.dropped:
+            return
+        self.pieces.append(fragment.piece)
+        self.unfolded += 1
+        if fold and self.unfolded >= _FOLD:
+            self._fold()
+
+    def _fold(self) -> None:
+        tail = self.pieces[-self.unfolded :]
+        del self.pieces[-self.unfolded :]
+        self.pieces.append(join(self.opcode, tail))
+        self.unfolded = 0
+
+    def message(self) -> Message:
+        return self.opcode, self.pieces, self.compressed
+
+    def take_pieces(self) -> list[Any]:
+        """The pieces that came since the last call."""
+        pieces, self.pieces = self.pieces, Pieces()
+        self.unfolded = 0
+        return pieces
+
+
+def join(opcode: int, pieces: list[Any]) -> str | bytes:
+    return "".join(pieces) if opcode == TEXT else b"".join(pieces)
+
+
+def hand_out(message: Message, binary_type: str) -> Any:
+    """The data of a message as the user gets it: str for text, else as `binary_type` says."""
+    opcode, data, _ = message
+    if binary_type == "fragments" and opcode != TEXT:
+        return list(data) if isinstance(data, Pieces) else [data] if data else []
+    if isinstance(data, Pieces):
+        data = join(opcode, data)
+    if opcode == TEXT or binary_type == "bytes":
+        return data
+    return bytearray(data) if binary_type == "bytearray" else memoryview(data)
+
+
+Inbox = deque[Message]

@@ -1,0 +1,209 @@
+"""The life of one connection: its states, what ends it, and the two roles that keep its descriptor alive.
+
+Rank 4, the lowest of the four layers that make a socket: Lifecycle, Outgoing, Incoming, Connection. The table of
+states is in docs/design.md; RFC 6455 section 7 is the closing handshake.
+
+The state lock, `_lock`, guards everything named here as such. It is held for a few statements, never across a call
+that can block, a callback, or another lock. Whoever waits for a change waits on `_changed`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .attendant import Attendant, Timer, attendant_of
+from .errors import ConnectionClosed, ProtocolError
+from .events import CloseEvent, Event, EventTarget
+from .options import Options
+from .runtime import Condition, Poller, Runtime
+from .transport import Transport
+
+logger = logging.getLogger("syncws")
+
+CONNECTING, OPEN, CLOSING, CLOSED = range(4)
+STATE_NAMES = ("CONNECTING", "OPEN", "CLOSING", "CLOSED")
+
+#: Seconds the peer has to end the TCP connection once the closing handshake is done.
+LINGER = 2.0
+
+
+class Role:
+    """Who reads, or who writes, just now: made for each taking, so that only the taker can give it back."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: object = None) -> None:
+        self.owner = owner
+
+
+class Lifecycle(EventTarget):
+    """States and their changes. The layers above fill in reading, writing and telling."""
+
+    CONNECTING, OPEN, CLOSING, CLOSED = range(4)
+
+    #: the code of the peer's Close: 1005 for an empty one, 1006 when none came; None while open
+    close_code: int | None = None
+    close_reason: str = ""
+
+    def __init__(self, runtime: Runtime, options: Options, *, server_side: bool) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._options = options
+        self._server_side = server_side
+        self._attendant: Attendant = attendant_of(runtime)
+        self._reference: weakref.ref[Any] = weakref.ref(self)
+        self._transport: Transport | None = None
+        # Guards what follows, here and in the layers above.
+        self._lock = runtime.lock()
+        self._changed = Condition(runtime, self._lock)
+        self._state = CONNECTING
+        self._reader: Role | None = None
+        self._writer: Role | None = None
+        self._aborted = False  # the transport is shut both ways: whoever is in it, leave
+        self._ended = False  # the stream of the peer is at its end
+        self._close_sent = False  # our Close is with the kernel
+        self._close_received = False  # the peer's Close was acted on
+        self._failure: BaseException | None = None  # why it ends, if it was not a Close
+        self._released = False  # the descriptor is given back
+        self._watched = False  # the attendant has us on its list
+        self._registry: dict[Any, Any] | None = None  # of the server; we leave it when CLOSED
+        self._timers: list[Timer] = []
+        self._happenings: deque[tuple[int, Event]] = deque()  # events to be told; see dispatch
+
+    def _listener_guard(self) -> Any:
+        return self._lock
+
+    # -- what the layers above provide --------------------------------------------------------------------
+
+    def _told(self) -> None:
+        """Something may be waiting in `_happenings`."""
+
+    def _messages_decoded(self) -> int:
+        """How many messages have been decoded: an event is told after those."""
+        return 0
+
+    # -- attributes ---------------------------------------------------------------------------------------
+
+    @property
+    def readyState(self) -> int:
+        """CONNECTING, OPEN, CLOSING or CLOSED (0 to 3)."""
+        return self._state
+
+    @property
+    def _descriptor(self) -> int:
+        return -1 if self._transport is None else self._transport.descriptor
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def terminate(self) -> None:
+        """Drop the TCP connection now: `close` fires with 1006. Frees whoever waits in this socket."""
+        self._abort("terminated")
+
+    def _abort(self, why: str) -> None:
+        """Shut the transport both ways. Whoever has the reader's role finishes; if nobody has, we do."""
+        with self._lock:
+            if self._state == CLOSED:
+                return
+            self._mark_aborted(why)
+            closed = self._conclude_if_due()
+        if closed:
+            self._told()
+
+    def _mark_aborted(self, why: str) -> None:
+        """With the state lock."""
+        if not self._aborted:
+            self._aborted = True
+            self._failure = self._failure or ConnectionAbortedError(why)
+            self._leave_open()
+            if self._transport is not None and not self._released:
+                self._transport.shutdown()
+        self._changed.notify_all()
+
+    def _leave_open(self) -> None:
+        """With the state lock: OPEN becomes CLOSING; what only an open connection does ends."""
+        if self._state == OPEN:
+            self._state = CLOSING
+        self._changed.notify_all()
+
+    def _conclude_if_due(self) -> bool:
+        """With the state lock: CLOSED, once, when the end came and nobody reads. True if that was now."""
+        self._release_if_free()
+        if self._state in (CONNECTING, CLOSED) or self._reader is not None:
+            return False
+        if not (self._ended or self._aborted):
+            return False
+        self._conclude()
+        return True
+
+    def _conclude(self) -> None:
+        """With the state lock: the one way into CLOSED."""
+        self._state = CLOSED
+        if not self._close_received:
+            self.close_code, self.close_reason = 1006, ""
+        for timer in self._timers:
+            timer.cancel()
+        if self._registry is not None:
+            self._registry.pop(self, None)
+        if self._transport is not None:
+            self._transport.shutdown()  # frees a writer that still waits
+        self._release_if_free()
+        self._happenings.append((self._messages_decoded(), self._close_event()))
+        self._changed.notify_all()
+
+    def _close_event(self) -> CloseEvent:
+        code = 1006 if self.close_code is None else self.close_code
+        clean = self._close_received and self._close_sent
+        return CloseEvent(code, self.close_reason, clean)
+
+    def _release_if_free(self) -> None:
+        """With the state lock: give the descriptor back, once, when CLOSED and nobody is in the transport."""
+        if self._state != CLOSED or self._released or self._reader is not None or self._writer is not None:
+            return
+        self._released = True
+        if self._transport is not None:
+            self._attendant.poller.forget(self._transport.descriptor)
+            self._transport.close()
+
+    def _closed_error(self) -> ConnectionClosed:
+        """What a call on a closing or closed connection raises, with the code known so far."""
+        code = 1006 if self.close_code is None else self.close_code
+        error = ConnectionClosed(code, self.close_reason, self._close_received and self._close_sent)
+        if isinstance(self._failure, (ProtocolError, ConnectionError)):
+            error.__cause__ = self._failure
+        return error
+
+    # -- with the attendant -------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Have the attendant look at this connection from the next tick on."""
+        self._watched = True
+        self._attendant.watch(self._reference)
+
+    def _attend(self) -> None:
+        """Have the attendant look at this connection now."""
+        self._watched = True
+        self._attendant.attend(self._reference)
+
+    def _arm(self, poller: Poller, events: int) -> None:
+        with self._lock:
+            if not self._released:
+                poller.arm(self._descriptor, events)
+
+    def _call_after(self, seconds: float, function: Callable[..., None], *args: object) -> Timer:
+        """Call `function(self, *args)` later, on the attendant, unless this object is gone by then."""
+        reference = self._reference
+
+        def call() -> None:
+            this = reference()
+            if this is not None:
+                function(this, *args)
+
+        timer = self._attendant.call_at(time.monotonic() + seconds, call)
+        self._timers = [timer for timer in self._timers if timer.function is not None]
+        self._timers.append(timer)
+        return timer

@@ -1,0 +1,199 @@
+"""Listening sockets, and the loop that accepts from them and survives everything.
+
+Rank 4. TCP on one or all addresses, unix sockets, or a socket made elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .runtime import READ, Poller, Runtime
+
+logger = logging.getLogger("syncws")
+
+_BATCH = 64  # connections accepted before the others' turn
+_FIRST_BACK_OFF, _LAST_BACK_OFF = 0.01, 1.0
+_PORT_TRIES = 16
+#: accept(2) failed for a reason that lies in the one connection
+_PASSING = {errno.ECONNABORTED, errno.EPROTO, errno.EINTR, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH}
+_PASSING |= {errno.ENETUNREACH, errno.ENOPROTOOPT, errno.ETIMEDOUT, errno.ECONNRESET}
+#: the listening socket itself is gone
+_FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
+
+
+def listen_tcp(
+    runtime: Runtime, host: str | None, port: int, backlog: int, reuse_port: bool
+) -> list[socket.socket]:
+    """Sockets that listen on `host`; None: on all addresses, IPv4 and IPv6, with one port. Raises OSError."""
+    if host:
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    else:
+        addresses = [(socket.AF_INET, ("0.0.0.0", port))]
+        if socket.has_ipv6:
+            addresses.append((socket.AF_INET6, ("::", port)))
+    for _ in range(_PORT_TRIES):
+        listeners = _listen_all(runtime, addresses, port, backlog, reuse_port, optional_rest=not host)
+        if listeners:
+            return listeners
+    raise OSError(errno.EADDRINUSE, "no port was free on all addresses")
+
+
+def _listen_all(
+    runtime: Runtime, addresses: list[Any], port: int, backlog: int, reuse_port: bool, optional_rest: bool
+) -> list[socket.socket]:
+    """Listen on each address with the port that the first got; [] if another has that port taken."""
+    listeners: list[socket.socket] = []
+    for family, address in addresses:
+        if listeners and port == 0:
+            address = (address[0], listeners[0].getsockname()[1], *address[2:])
+        try:
+            listeners.append(_listen(runtime, family, address, backlog, reuse_port))
+        except OSError as error:
+            if listeners and port == 0 and error.errno == errno.EADDRINUSE:
+                _close_all(listeners)
+                return []
+            # A machine without IPv6 still listens on "all addresses".
+            if not (listeners and optional_rest and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)):
+                _close_all(listeners)
+                raise
+    return listeners
+
+
+def _listen(runtime: Runtime, family: int, address: Any, backlog: int, reuse_port: bool) -> socket.socket:
+    sock = runtime.native_socket()(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close_all(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
+
+
+def listen_unix(runtime: Runtime, path: str, backlog: int) -> socket.socket:
+    """A unix socket at `path`, for this user only. Replaces a socket nobody listens to, and nothing else."""
+    sock = runtime.native_socket()(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(runtime, path)
+        # Created by bind() with the mode of the descriptor, so that there is no moment when others may connect.
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(runtime: Runtime, path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is something else than a socket", path)
+    with runtime.native_socket()(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except BlockingIOError:
+            pass  # its queue is full: somebody listens
+    raise OSError(errno.EADDRINUSE, "another server listens there", path)
+
+
+class Acceptor:
+    """Accepts from listening sockets on a thread of its own, until stopped."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        listeners: list[socket.socket],
+        take: Callable[[socket.socket, Any], None],
+        ended: Callable[[], None],
+        failed: Callable[[OSError], None],
+    ) -> None:
+        self._runtime = runtime
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._take = take
+        self._ended = ended
+        self._failed = failed
+        self._poller = Poller(runtime)
+        self._stopping = False
+        self._back_off = _FIRST_BACK_OFF
+        self._logged = 0.0
+
+    def start(self) -> None:
+        """Raises RuntimeError if there is no thread to be had."""
+        self._runtime.spawn("syncws-accept", self._run)
+
+    def stop(self) -> None:
+        """Have the loop end, soon. Safe in a signal handler."""
+        self._stopping = True
+        self._poller.ring()
+
+    def _run(self) -> None:
+        try:
+            for descriptor in self._listeners:
+                self._poller.arm(descriptor, READ)
+            while not self._stopping:
+                for descriptor in self._poller.wait(None):
+                    self._accept_from(self._listeners[descriptor])
+                    self._poller.arm(descriptor, READ)
+        except OSError as error:
+            self._failed(error)
+        finally:
+            _close_all(list(self._listeners.values()))
+            self._poller.close()
+            self._ended()
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _PASSING:
+                    continue
+                if error.errno in _FATAL:
+                    raise
+                self._wait_for_better(error)
+                return
+            self._back_off = _FIRST_BACK_OFF
+            self._take(sock, address)
+
+    def _wait_for_better(self, error: OSError) -> None:
+        """Out of descriptors or memory: the connection stays in the queue; try again a little later."""
+        now = time.monotonic()
+        if now - self._logged >= _LAST_BACK_OFF:
+            self._logged = now
+            logger.error("cannot accept connections for now: %s", error)
+            self._failed(error)
+        self._runtime.sleep(self._back_off)
+        self._back_off = min(2 * self._back_off, _LAST_BACK_OFF)

@@ -1,0 +1,104 @@
+"""The options of one connection: names, defaults and limits, in one record that is passed whole.
+
+Rank 3 (it names `Deflate`). What `Socket` and `Server` have in common stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
+
+from .deflate import Deflate
+
+#: what a binary message is handed out as
+BINARY_TYPES = ("bytes", "bytearray", "memoryview", "fragments")
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """The keyword arguments that make an `Options`, for type checkers."""
+
+    handshake_timeout: float | None
+    close_timeout: float
+    compression: bool | Deflate
+    max_payload: int
+    max_fragments: int
+    max_queue: int
+    ping_interval: float | None
+    ping_timeout: float | None
+    auto_pong: bool
+    skip_utf8_validation: bool
+
+
+@dataclass(frozen=True)
+class Options:
+    """See the documentation of `Socket`. Times are seconds, sizes bytes."""
+
+    handshake_timeout: float | None = 10.0
+    close_timeout: float = 30.0
+    compression: bool | Deflate = True
+    max_payload: int = 64 * 1024 * 1024
+    max_fragments: int = 131072
+    max_queue: int = 16
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 20.0
+    auto_pong: bool = True
+    skip_utf8_validation: bool = False
+    generate_mask: Callable[[], bytes] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("handshake_timeout", "ping_interval", "ping_timeout"):
+            _check_seconds(name, getattr(self, name), optional=True)
+        _check_seconds("close_timeout", self.close_timeout, optional=False)
+        _check_count("max_payload", self.max_payload, least=0)
+        _check_count("max_fragments", self.max_fragments, least=0)
+        _check_count("max_queue", self.max_queue, least=1)
+        if not isinstance(self.compression, (bool, Deflate)):
+            raise TypeError(f"compression must be True, False or a Deflate, not {self.compression!r}")
+        if self.generate_mask is not None and not callable(self.generate_mask):
+            raise TypeError(f"generate_mask must be callable, not {self.generate_mask!r}")
+
+    @property
+    def deflate(self) -> Deflate | None:
+        """The parameters of compression, None if it is off."""
+        if isinstance(self.compression, Deflate):
+            return self.compression
+        return Deflate() if self.compression else None
+
+    @classmethod
+    def of(cls, caller: str, given: Any) -> Options:
+        """Options from keyword arguments. TypeError names the first that `caller` does not know."""
+        known = {field.name for field in fields(cls)}
+        for name in given:
+            if name not in known:
+                raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
+        return cls(**given)
+
+
+def check_binary_type(value: str) -> str:
+    """ValueError unless `value` is one of `BINARY_TYPES`."""
+    if value not in BINARY_TYPES:
+        raise ValueError(f"binaryType must be one of {', '.join(BINARY_TYPES)}, not {value!r}")
+    return value
+
+
+def check_timeout(timeout: float | None) -> None:
+    """TypeError or ValueError unless `timeout` is None or a number of seconds, at least 0."""
+    _check_seconds("timeout", timeout, optional=True, zero=True)
+
+
+def _check_seconds(name: str, value: Any, *, optional: bool, zero: bool = False) -> None:
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
+    if math.isnan(value) or value < 0 or (value == 0 and not zero and optional):
+        raise ValueError(f"{name} must be {'at least' if zero else 'more than'} 0 seconds, not {value!r}")
+
+
+def _check_count(name: str, value: Any, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value!r}")

@@ -1,0 +1,197 @@
+"""The outgoing half: messages leave whole and in order, whoever sends them from wherever.
+
+Rank 4, over Control. The writer's role covers compress, encode and write, so that the compressor's order is the
+wire's. A message in fragments (RFC 6455 section 5.4) also holds back other messages, never a control frame.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .buffers import Data, Payload, as_bytes, fragment_of, kind_of
+from .control import Control
+from .frames import BINARY, TEXT, encode_close
+from .lifecycle import OPEN, Role
+from .options import check_timeout
+from .runtime import READ, WRITE, remaining
+
+
+class Outgoing(Control):
+    """`send`, in one frame or many, blocking until the system has it all."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._message_owner: Role | None = None  # who sends a message in fragments; under the state lock
+
+    # -- what the layer above provides ---------------------------------------------------------------------
+
+    def _reads_for_writer(self) -> bool:
+        """Whether a blocked writer should read: nobody else does, and there is room."""
+        return False
+
+    def _read_for_writer(self) -> None:
+        """One read that does not wait, if the reader's role is free."""
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    @property
+    def bufferedAmount(self) -> int:
+        """Bytes, framing included, that a `send` still at work has not handed to the system."""
+        return sum(len(buffer) for buffer in self._out.copy())
+
+    def send(
+        self,
+        data: Data | Iterable[Data],
+        *,
+        binary: bool | None = None,
+        compress: bool | None = None,
+        fin: bool = True,
+        mask: bool | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Send one message; returns when the system has all of it. From any thread.
+
+        `data`: str goes as text, a contiguous buffer as binary, an iterable of either as one message in as many
+        fragments as it yields (RFC 6455 section 5.4). `binary` overrides. `fin=False` leaves the message open: the
+        next `send` continues it. `compress` overrides the threshold. `mask=False` leaves a client's frame unmasked.
+
+        Raises TypeError for other data, InvalidStateError while CONNECTING, ConnectionClosed while CLOSING or
+        CLOSED, TimeoutError after `timeout` seconds: the connection is then dropped if a frame was cut short.
+        """
+        if timeout is not None:
+            check_timeout(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        payload: Payload
+        if isinstance(data, str):
+            opcode, payload = TEXT, data.encode()
+        elif (view := as_bytes(data)) is not None:
+            opcode, payload = BINARY, view
+        else:
+            self._send_fragments(data, binary, compress, mask, deadline)
+            return
+        if binary is not None:
+            opcode = BINARY if binary else TEXT
+        self._send_frame(opcode, payload, fin, compress, mask, deadline, None)
+
+    def _send_fragments(
+        self, pieces: Any, binary: bool | None, compress: bool | None, mask: bool | None, deadline: float | None
+    ) -> None:
+        """One message from an iterable. Other messages wait for its end; control frames pass between."""
+        if isinstance(pieces, Mapping) or not isinstance(pieces, Iterable):
+            raise TypeError(f"data must be str, a buffer or an iterable of them, not {kind_of(pieces)}")
+        owner = Role(self._runtime.current())
+        begun = False
+        try:
+            self._take_message(owner, deadline)
+            message_type = None
+            for piece in pieces:
+                opcode, payload = fragment_of(piece, binary)
+                if message_type not in (None, opcode):
+                    raise TypeError("all fragments of one message must be str, or all of them bytes-like")
+                message_type = opcode
+                self._send_frame(opcode, payload, False, compress, mask, deadline, owner)
+                begun = True
+            # What the iterable yields must not wait for its next step, so the end is an empty fragment.
+            last_type = message_type or (TEXT if binary is False else BINARY)
+            self._send_frame(last_type, b"", True, compress, mask, deadline, owner)
+            begun = False
+        except BaseException:
+            if begun:
+                # RFC 6455 section 5.4: nothing but its continuation could follow.
+                self._fail_sending()
+            raise
+        finally:
+            self._end_message(owner)
+
+    def _take_message(self, owner: Role, deadline: float | None) -> None:
+        with self._lock:
+            self._refuse_reentry(owner.owner)
+            while self._message_owner is not None:
+                self._await_change(deadline)
+            self._refuse_unless_open()
+            self._message_owner = owner
+
+    def _refuse_reentry(self, caller: object) -> None:
+        """With the state lock."""
+        if self._message_owner is not None and self._message_owner.owner == caller:
+            raise RuntimeError("send() from inside the iterable that another send() is sending")
+
+    def _end_message(self, owner: Role) -> None:
+        with self._lock:
+            if self._message_owner is owner:
+                self._message_owner = None
+                self._changed.notify_all()
+
+    def _fail_sending(self) -> None:
+        """A message was begun and cannot be finished: tell the peer 1011 and close."""
+        self._start_closing(encode_close(1011, "the message could not be completed"))
+
+    # -- one frame -----------------------------------------------------------------------------------------
+
+    def _send_frame(
+        self,
+        opcode: int,
+        payload: Payload,
+        fin: bool,
+        compress: bool | None,
+        mask: bool | None,
+        deadline: float | None,
+        owner: Role | None,
+    ) -> None:
+        role = Role()
+        cut = False
+        try:
+            self._take_writing(role, owner, deadline)
+            # From here on the compressor may have seen the message: what does not get out whole is lost.
+            cut = True
+            buffers = self._sender.message(opcode, payload, fin=fin, compress=compress, mask=mask)
+            self._write(buffers, deadline)
+            cut = False
+        except OSError as error:
+            if isinstance(error, TimeoutError) and deadline is not None:
+                raise
+            cut = False
+            self._writing_failed(error)
+            raise self._closed_error() from error
+        finally:
+            if cut:
+                self._abort("a frame was cut short")
+            self._leave_writing(role)
+
+    def _take_writing(self, role: Role, owner: Role | None, deadline: float | None) -> None:
+        with self._lock:
+            if self._state != OPEN:
+                self._refuse_unless_open()
+            if self._writer is not None or self._message_owner is not owner:
+                if owner is None and self._message_owner is not None:
+                    self._refuse_reentry(self._runtime.current())
+                while self._writer is not None or self._message_owner is not owner:
+                    self._await_change(deadline)
+                    self._refuse_unless_open()
+            self._writer = role
+
+    def _await_change(self, deadline: float | None) -> None:
+        """With the state lock: wait for a change, TimeoutError at `deadline`."""
+        if deadline is not None and deadline <= time.monotonic():
+            raise TimeoutError("another message was being sent all the time")
+        self._changed.wait(remaining(deadline))
+
+    def _write(self, buffers: list[Any], deadline: float | None) -> None:
+        """As the writer: get `buffers` out, after what lies in `_out`. Reads meanwhile what the peer sends."""
+        transport = self._transport
+        assert transport is not None
+        out = self._out
+        out.extend(buffers)
+        size = sum(map(len, buffers))
+        while not transport.write(out):
+            if self._aborted:
+                raise ConnectionAbortedError("the connection was dropped")
+            events = READ | WRITE if self._reads_for_writer() else WRITE
+            ready = transport.wait(events, remaining(deadline))
+            if ready & READ:
+                self._read_for_writer()
+            if not ready and deadline is not None and deadline <= time.monotonic():
+                raise TimeoutError("the peer did not take the message in time")
+        self.bytes_sent += size

@@ -1,0 +1,251 @@
+"""Threads or greenlets: the few things that differ between the two worlds, behind one small interface.
+
+Rank 0: imports nothing of the package but its greenlet twin, and that late. Everything above asks a `Runtime` for its
+locks, its threads and its waiting; primitives are looked up through their modules at call time, never at import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+READ = 1
+WRITE = 4
+
+# threading.Lock.acquire refuses longer waits; nobody notices the difference.
+_LONGEST_WAIT = 10 * 365 * 86400.0
+
+
+class Lock(Protocol):
+    """A mutual exclusion of threads or of greenlets."""
+
+    def acquire(self, blocking: bool = ..., timeout: float = ...) -> Any: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> Any: ...
+
+
+class Waiter(Protocol):
+    """Waits for a descriptor to become ready."""
+
+    def wait(self, events: int, timeout: float | None) -> int:
+        """Wait for READ, WRITE or both; returns those that may be tried now, 0 after `timeout` seconds."""
+
+    def close(self) -> None:
+        """Forget the descriptor; nobody waits any more."""
+
+
+class Runtime:
+    """The world of operating system threads."""
+
+    name = "threads"
+    #: a system call may block the thread that makes it
+    may_block = True
+
+    def lock(self) -> Lock:
+        return threading.Lock()
+
+    def acquire(self, lock: Lock, timeout: float | None) -> bool:
+        """Take `lock` within `timeout` seconds; None waits for ever."""
+        return bool(lock.acquire(True, -1 if timeout is None else min(timeout, _LONGEST_WAIT)))
+
+    def spawn(self, name: str, function: Callable[..., None], *args: object) -> None:
+        """Run `function` on a thread of its own. Raises RuntimeError if there is none to be had."""
+        threading.Thread(target=function, args=args, name=name, daemon=True).start()
+
+    def current(self) -> object:
+        """Who is running: equal for two calls of one thread, different for two that run."""
+        return threading.get_ident()
+
+    def home(self) -> object:
+        """What an attendant belongs to: the process, here."""
+        return self
+
+    def waiter(self, descriptor: int) -> Waiter:
+        return ThreadWaiter(descriptor)
+
+    def breathe(self) -> None:
+        """Let others run; the system does that for threads."""
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def getaddrinfo(self, host: str, port: int) -> list[Any]:
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+
+    def native_socket(self) -> type[socket.socket]:
+        return socket.socket
+
+    def native_epoll(self) -> Any:
+        return select.epoll()
+
+    def adopt(self, sock: socket.socket) -> socket.socket:
+        """A socket of the native class for the same descriptor, which `sock` gives up."""
+        native = self.native_socket()
+        if type(sock) is native:
+            return sock
+        return native(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
+class ThreadWaiter:
+    """Waits in poll(2). Any number of threads may wait at once: each makes its own poll object."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def wait(self, events: int, timeout: float | None) -> int:
+        poll = select.poll()
+        poll.register(self._descriptor, events)
+        # Rounded up: a wait must not end before its deadline and come back for a wait of no time.
+        ready = poll.poll(None if timeout is None else math.ceil(min(timeout, 2e6) * 1000))
+        if not ready:
+            return 0
+        # An error or a hang-up makes every direction worth a try, which then finds out what it is.
+        happened = ready[0][1]
+        return happened & events or events
+
+    def close(self) -> None:
+        pass
+
+
+class Condition:
+    """Waiting for a change of what a lock guards; the lock is held by whoever calls a method here.
+
+    One implementation over `Runtime.lock`, for threads and greenlets alike.
+    """
+
+    __slots__ = ("_lock", "_runtime", "_waiting")
+
+    def __init__(self, runtime: Runtime, lock: Lock) -> None:
+        self._runtime = runtime
+        self._lock = lock
+        self._waiting: list[Lock] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait for `notify_all`, take the lock again. False: `timeout` seconds went by."""
+        bell = self._runtime.lock()
+        bell.acquire()
+        self._waiting.append(bell)
+        self._lock.release()
+        try:
+            return self._runtime.acquire(bell, None if timeout is None else max(timeout, 0))
+        finally:
+            self._take_back()
+            if bell in self._waiting:
+                self._waiting.remove(bell)
+
+    def notify_all(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for bell in waiting:
+                bell.release()
+
+    def _take_back(self) -> None:
+        # Whatever interrupts, the caller's `with` will release the lock: so it must be held when we leave.
+        interrupted: BaseException | None = None
+        while True:
+            try:
+                self._lock.acquire()
+                break
+            except BaseException as error:  # a KeyboardInterrupt, or the end of a greenlet
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
+
+
+class Poller:
+    """Waits for many descriptors at once; each is reported once and must then be armed again.
+
+    `arm` and `forget` may be called from any thread while another is in `wait`.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._epoll = runtime.native_epoll()
+        self._bell, self._clapper = os.pipe()
+        for descriptor in (self._bell, self._clapper):
+            os.set_blocking(descriptor, False)
+        self._epoll.register(self._bell, select.EPOLLIN if hasattr(select, "EPOLLIN") else READ)
+        self._waiter = runtime.waiter(self._epoll.fileno())
+        self._runtime = runtime
+
+    def arm(self, descriptor: int, events: int) -> None:
+        events |= _ONE_SHOT
+        try:
+            self._epoll.modify(descriptor, events)
+        except FileNotFoundError:
+            self._epoll.register(descriptor, events)
+
+    def forget(self, descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # it may never have been armed
+            self._epoll.unregister(descriptor)
+
+    def ring(self) -> None:
+        """End the present `wait`, or the next one."""
+        with contextlib.suppress(BlockingIOError):  # then it rings already
+            os.write(self._clapper, b"!")
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """The descriptors that became ready within `timeout` seconds; none when the bell rang."""
+        if self._runtime.may_block:
+            ready = self._epoll.poll(timeout)
+        else:
+            ready = self._waiter.wait(READ, timeout) and self._epoll.poll(0)
+        descriptors = [descriptor for descriptor, _ in ready or ()]
+        if self._bell in descriptors:
+            descriptors.remove(self._bell)
+            os.read(self._bell, 4096)
+        return descriptors
+
+    def close(self) -> None:
+        self._waiter.close()
+        self._epoll.close()
+        os.close(self._bell)
+        os.close(self._clapper)
+
+
+_ONE_SHOT = getattr(select, "EPOLLONESHOT", 1 << 30)
+
+THREADS = Runtime()
+
+
+def current_runtime() -> Runtime:
+    """The world this process lives in just now: greenlets when gevent has patched it, else threads.
+
+    Raises RuntimeError when gevent has patched sockets or threads but not both: blocking calls would then
+    stop all greenlets, or switch between threads, which greenlets cannot.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return THREADS
+    patched = {name: monkey.is_module_patched(name) for name in ("socket", "threading")}
+    if not any(patched.values()):
+        return THREADS
+    if all(patched.values()):
+        from .greenlets import GREENLETS
+
+        return GREENLETS
+    green, native = sorted(patched, key=patched.__getitem__, reverse=True)
+    raise RuntimeError(
+        f"gevent.monkey has patched the module {green!r} but not {native!r}: call gevent.monkey.patch_all() "
+        "without leaving either out, or leave both and take Socket and Server from syncws.gevent"
+    )
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Seconds left until `deadline` (of time.monotonic), at least 0; None stays None."""
+    return None if deadline is None else max(deadline - time.monotonic(), 0.0)
+
+
+def deadline_after(timeout: float | None) -> float | None:
+    """The moment, in time.monotonic, `timeout` seconds from now; None stays None."""
+    return None if timeout is None else time.monotonic() + timeout

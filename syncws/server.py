@@ -1,0 +1,405 @@
+"""`Server`: listens, gives each connection a thread (or greenlet) of its own, and stops.
+
+Rank 5. What happens to one connection, in order:
+
+    Acceptor -> _take -> [its thread] _converse -> _admit: TLS, request, judge
+             -> _open: 101 -> accept(ws, request) -> _reside
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket as _socket
+import ssl as _ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from .admission import Admission, Handler, HandshakeSocket, Verifier, read_request, refuse
+from .client import Acceptance, Socket
+from .errors import ConnectionClosed, HandshakeError
+from .events import EventTarget
+from .exchange import Request
+from .frames import encode_close
+from .handshake_server import Selector, accept_response, response_bytes
+from .listen import Acceptor, listen_tcp, listen_unix
+from .options import ConnectionOptions, Options, check_timeout
+from .runtime import Condition, Runtime, current_runtime, deadline_after, remaining
+from .transport import TLSTransport, Transport
+from .websocket import Opening
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+logger = logging.getLogger("syncws")
+
+_HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C
+_UNFINISHED = 128  # handshakes beyond max_connections that may be under way
+_Self = TypeVar("_Self", bound="Server")
+
+
+class Server(EventTarget):
+    """A WebSocket server: `accept(ws, request)` is called for each connection, on that connection's thread.
+
+    When it returns, a socket that was read by hand is closed with 1000; one that has listeners, or that nobody
+    read, stays open until it closes. If it raises: logged, closed with 1011. A mapping `{path: accept}` routes by
+    exact path; others get 404.
+
+    Exactly one of: port (0 = any free one) with host (None = all interfaces, IPv4 and IPv6), unix (a path, made
+    for this user only), sock (a listening socket, which is taken over). The constructor binds: `OSError` if it cannot.
+
+    path: serve only this one, others get 400. origins: "same" answers 403 to pages of another host; a list of
+    origins allows those; None any. verify_client: `(info) -> bool or Response`, info has `origin secure request`.
+    protocols: subprotocols in the order of our preference. select_subprotocol: `(offered, request) -> str or None`
+    instead. client_tracking: keep `clients`. max_connections: beyond it 503. max_header_size: bytes of the request
+    head, beyond it 431. ssl: an `ssl.SSLContext`. cpu: keep the connections' threads on this CPU. socket_class: a
+    subclass of `Socket` to instantiate. Further options: as for `Socket`, with compression off by default.
+
+    Events, by `on` or `addEventListener`: listening(), connection(ws, request), headers(headers, request),
+    client_error(error, sock, request), error(error), close().
+    """
+
+    _TYPES: ClassVar[frozenset[str]] = frozenset(
+        ("listening", "connection", "headers", "client_error", "error", "close")
+    )
+    _RUNTIME: ClassVar[Runtime | None] = None
+    _SOCKET: ClassVar[type[Socket]] = Socket
+
+    def __init__(
+        self,
+        accept: Handler | Mapping[str, Handler] | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        unix: str | None = None,
+        sock: _socket.socket | None = None,
+        backlog: int = 511,
+        reuse_port: bool = False,
+        path: str | None = None,
+        origins: str | Iterable[str] | None = "same",
+        verify_client: Verifier | None = None,
+        protocols: Sequence[str] | None = None,
+        select_subprotocol: Selector | None = None,
+        client_tracking: bool = True,
+        max_connections: int | None = None,
+        max_header_size: int = 16384,
+        ssl: _ssl.SSLContext | None = None,
+        cpu: int | None = None,
+        socket_class: type[Socket] | None = None,
+        **options: Unpack[ConnectionOptions],
+    ) -> None:
+        super().__init__()
+        settings = Options.of("Server", {"compression": False, **options})
+        self._admission = Admission(
+            settings,
+            accept,
+            path,
+            origins if origins is None or isinstance(origins, str) else tuple(origins),
+            verify_client,
+            protocols,
+            select_subprotocol,
+            max_header_size,
+        )
+        if (port is not None) + (unix is not None) + (sock is not None) != 1:
+            raise TypeError("exactly one of port, unix and sock must be given")
+        if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
+            raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
+        if cpu is not None and cpu not in os.sched_getaffinity(0):
+            raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")
+        self._client_tracking = client_tracking
+        self._max_connections = max_connections
+        self._ssl = ssl
+        self._cpu = cpu
+        self._socket_class = socket_class or self._SOCKET
+        self._runtime = self._RUNTIME or current_runtime()
+        # Guards what follows; no other lock is taken under it.
+        self._lock = self._runtime.lock()
+        self._changed = Condition(self._runtime, self._lock)
+        self._registry: dict[Socket, None] = {}  # the open ones; a socket leaves it when CLOSED, without this lock
+        self._unfinished = 0  # handshakes under way
+        self._started = False
+        self._closing = False
+        self._stopped = False  # the accept loop has ended, or never began and never will
+        self._close_told = False
+        self._unix_made: tuple[str, int] | None = None
+        self._listening = self._listen(host, port, unix, sock, backlog, reuse_port)
+        self._address: Any = self._listening[0].getsockname()
+        self._acceptor = Acceptor(
+            self._runtime, self._listening, self._take, self._accepting_ended, self._accepting_failed
+        )
+
+    def _listen(
+        self,
+        host: str | None,
+        port: int | None,
+        unix: str | None,
+        sock: _socket.socket | None,
+        backlog: int,
+        reuse_port: bool,
+    ) -> list[_socket.socket]:
+        if port is not None:
+            return listen_tcp(self._runtime, host, port, backlog, reuse_port)
+        if unix is not None:
+            listener = listen_unix(self._runtime, unix, backlog)
+            self._unix_made = (unix, os.lstat(unix).st_ino)
+            return [listener]
+        assert sock is not None
+        listener = self._runtime.adopt(sock)
+        listener.setblocking(False)
+        return [listener]
+
+    # -- what a user asks ----------------------------------------------------------------------------------
+
+    def address(self) -> Any:
+        """What the server is bound to, as the socket module has it (a path for a unix socket); None once closed."""
+        return None if self._closing else self._address
+
+    @property
+    def clients(self) -> set[Socket]:
+        """The open sockets: a copy, safe to iterate while they come and go. Empty without `client_tracking`."""
+        return set(tuple(self._registry)) if self._client_tracking else set()
+
+    def should_handle(self, request: Request) -> bool:
+        """Whether this server takes the request, by its path; override to decide otherwise."""
+        return self._admission.path is None or request.path == self._admission.path
+
+    def start(self: _Self) -> _Self:
+        """Accept in the background. Once only; RuntimeError after `close`."""
+        with self._lock:
+            if self._closing:
+                raise RuntimeError("the server is closed")
+            if self._started:
+                return self
+            self._started = True
+        self._acceptor.start()
+        self._call("listening")
+        return self
+
+    def serve_forever(self) -> None:
+        """Accept, and return when the server is closed: by `close`, or cleanly by Ctrl-C or SIGTERM."""
+        with _sigterm(self._acceptor.stop):
+            try:
+                self.start()
+                with self._lock:
+                    while not self._stopped:
+                        self._changed.wait()
+                self.close()
+            except KeyboardInterrupt:
+                self.close(timeout=_HURRY)
+
+    def close(
+        self, code: int | None = 1001, reason: str = "", *, clients: str = "close", timeout: float | None = None
+    ) -> None:
+        """Stop listening, and "close" the clients with `code`, "terminate" or "leave" them.
+
+        Waits until they are closed; those that are not after `timeout` seconds (None: each one's close_timeout)
+        are terminated. Handshakes under way are answered 503.
+        """
+        encode_close(code, reason)
+        check_timeout(timeout)
+        if clients not in ("close", "terminate", "leave"):
+            raise ValueError(f"clients must be close, terminate or leave, not {clients!r}")
+        deadline = deadline_after(timeout)
+        self._stop_listening()
+        try:
+            if clients != "leave":
+                self._end_clients(code, reason, clients == "terminate", deadline)
+        except BaseException:
+            for ws in list(self._registry):
+                ws.terminate()
+            raise
+        with self._lock:
+            told, self._close_told = self._close_told, True
+        if not told:
+            self._call("close")
+
+    def __enter__(self: _Self) -> _Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        impatient = kind is not None and not issubclass(kind, Exception)
+        self.close(timeout=_HURRY if impatient else None)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'closed' if self._closing else 'at'} {self._address!r}>"
+
+    # -- stopping ------------------------------------------------------------------------------------------
+
+    def _stop_listening(self) -> None:
+        with self._lock:
+            begun = self._started
+            first, self._closing = not self._closing, True
+        if first and not begun:
+            for listener in self._listening:
+                listener.close()
+            self._accepting_ended()
+        self._acceptor.stop()
+        with self._lock:
+            while not self._stopped:
+                self._changed.wait()
+
+    def _accepting_ended(self) -> None:
+        if self._unix_made is not None:
+            path, inode = self._unix_made
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_ino == inode:
+                    os.unlink(path)
+        with self._lock:
+            self._closing = self._stopped = True
+            self._changed.notify_all()
+
+    def _accepting_failed(self, error: OSError) -> None:
+        self._call("error", error)
+
+    def _end_clients(self, code: int | None, reason: str, terminate: bool, deadline: float | None) -> None:
+        sockets = list(self._registry)
+        for ws in sockets:
+            if terminate:
+                ws.terminate()
+            else:
+                ws.close(code, reason)
+        for ws in sockets:
+            if not ws.wait_closed(remaining(deadline)):
+                ws.terminate()
+
+    # -- one connection ------------------------------------------------------------------------------------
+
+    def _take(self, sock: _socket.socket, address: Any) -> None:
+        """On the accept loop: hand a connection to a thread of its own."""
+        with self._lock:
+            crowded = self._max_connections is not None
+            crowded = crowded and self._unfinished >= (self._max_connections or 0) + _UNFINISHED
+            self._unfinished += not crowded
+        try:
+            if crowded:
+                raise RuntimeError("too many handshakes are under way")
+            self._runtime.spawn("syncws-connection", self._converse, sock, address)
+        except RuntimeError as error:
+            logger.error("dropped a connection from %s: %s", address, error)
+            sock.close()
+            if not crowded:
+                self._handshake_ended()
+
+    def _handshake_ended(self) -> None:
+        with self._lock:
+            self._unfinished -= 1
+
+    def _converse(self, sock: _socket.socket, address: Any) -> None:
+        """The life of one connection, on its own thread. Nothing gets out of here."""
+        try:
+            if self._cpu is not None:
+                os.sched_setaffinity(0, {self._cpu})
+            try:
+                admitted = self._admit(sock, address)
+            finally:
+                self._handshake_ended()
+            if admitted is not None:
+                self._serve(*admitted)
+        except OSError as error:
+            logger.debug("lost %s during the handshake: %s", address, error)
+        except Exception:
+            logger.exception("a connection failed")
+
+    def _admit(self, sock: _socket.socket, address: Any) -> tuple[Socket, Handler | None, Request] | None:
+        """The opening handshake; None if the client was refused."""
+        deadline = deadline_after(self._admission.options.handshake_timeout)
+        try:
+            transport = self._wrap(sock)
+        except BaseException:
+            sock.close()
+            raise
+        request: Request | None = None
+        try:
+            if isinstance(transport, TLSTransport):
+                transport.handshake(deadline)
+            request, leftover = read_request(
+                transport, deadline, self._admission.max_header_size, address, self._ssl is not None
+            )
+            agreed = self._admission.judge(request, self.should_handle)
+            handler = self._admission.handler(request)
+            response = accept_response(request, agreed)
+            self._call("headers", response.headers, request)
+            ws = self._socket_class(Acceptance(self._runtime, self._admission.options))
+            opening = Opening(
+                transport,
+                request,
+                response,
+                agreed.protocol,
+                agreed.extensions,
+                agreed.deflate,
+                leftover,
+                response_bytes(response),
+                lambda: self._register(ws),
+                deadline,
+            )
+            ws._open(opening)
+        except HandshakeError as error:
+            self._refuse(transport, error, request)
+            return None
+        except BaseException:
+            transport.close()
+            raise
+        return ws, handler, request
+
+    def _wrap(self, sock: _socket.socket) -> Transport:
+        if self._ssl is None:
+            return Transport(self._runtime, sock)
+        return TLSTransport(self._runtime, sock, self._ssl, server_side=True)
+
+    def _register(self, ws: Socket) -> dict[Any, Any]:
+        """Let an open socket in; HandshakeError 503 if there is no place."""
+        with self._lock:
+            if self._closing:
+                raise HandshakeError("the server is closing", status=503)
+            if self._max_connections is not None and len(self._registry) >= self._max_connections:
+                raise HandshakeError("too many connections", status=503)
+            self._registry[ws] = None
+        return self._registry
+
+    def _refuse(self, transport: Transport, error: HandshakeError, request: Request | None) -> None:
+        try:
+            if self._has_listeners("client_error"):
+                sock = HandshakeSocket(transport)
+                self._call("client_error", error, sock, request or error.request)
+                if sock.closed:
+                    return
+            refuse(transport, error)
+        finally:
+            transport.close()
+
+    def _serve(self, ws: Socket, handler: Handler | None, request: Request) -> None:
+        ws._at_home = True
+        try:
+            self._call("connection", ws, request)
+            if handler is not None:
+                handler(ws, request)
+        except ConnectionClosed as error:
+            logger.debug("accept() ended as the connection did: %s", error)
+        except BaseException as error:
+            logger.error("accept() raised %s", type(error).__name__, exc_info=error)
+            ws.close(1011)
+        else:
+            if ws._read_by_hand and not ws._has_listeners("message"):
+                ws.close(1000)
+        ws._reside()
+
+
+@contextlib.contextmanager
+def _sigterm(stop: Callable[[], None]) -> Any:
+    """Call `stop` on SIGTERM, where that is possible and nobody else does anything about it."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+

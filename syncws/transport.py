@@ -1,0 +1,333 @@
+"""A connected stream: read, write, wait, shut, close. Two kinds, plain and TLS, for threads and for greenlets.
+
+Rank 2: the only module that talks to a connected socket. Holds no state of the protocol. One reader and one writer
+may be in it at once; `shutdown` may come from anywhere, `close` only when both have left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+from .runtime import READ, WRITE, Runtime, remaining
+
+Buffer = bytes | bytearray | memoryview
+Out = deque[Buffer]
+
+# Without this flag (Windows) the socket itself is made non-blocking and every read waits first.
+_DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+_MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 16, 1024 on Linux
+_TLS_CHUNK = 1 << 16
+# Greenlets: how much may be read without waiting before the others get their turn.
+_FAIR_SHARE = 1 << 16
+
+
+class Transport:
+    """A plain socket. Errors of reading are the end of the stream; errors of writing are raised as OSError."""
+
+    def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
+        self._runtime = runtime
+        self._sock = runtime.adopt(sock)
+        self._waits_in_kernel = runtime.may_block and _DONT_WAIT != 0
+        self._sock.setblocking(self._waits_in_kernel)
+        self._descriptor = self._sock.fileno()
+        self._waiter = runtime.waiter(self._descriptor)
+        self._unshared = 0
+        self._no_delay()
+
+    def _no_delay(self) -> None:
+        # A small frame must not wait for the acknowledgement of the one before (Nagle's algorithm).
+        if self._sock.family in (socket.AF_INET, socket.AF_INET6):
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
+    @property
+    def sock(self) -> socket.socket:
+        return self._sock
+
+    def addresses(self) -> tuple[Any, Any]:
+        """The peer's address and ours; None for one that cannot be told any more."""
+        return _told(self._sock.getpeername), _told(self._sock.getsockname)
+
+    def read(self, buffer: Buffer, timeout: float | None = None) -> int | None:
+        """Read what there is, at most `buffer` full. 0 at the end of the stream, None after `timeout` seconds."""
+        if timeout is None and self._waits_in_kernel:
+            try:
+                return self._sock.recv_into(buffer)
+            except OSError:
+                return 0
+        return self._read_waiting(buffer, timeout)
+
+    def _read_waiting(self, buffer: Buffer, timeout: float | None) -> int | None:
+        deadline = None if timeout is None or timeout <= 0 else time.monotonic() + timeout
+        while True:
+            try:
+                count = self._recv(buffer)
+            except OSError:
+                return 0
+            if count is not None:
+                self._share(count)
+                return count
+            if timeout is not None and timeout <= 0:
+                return None
+            self._unshared = 0
+            if not self._waiter.wait(READ, remaining(deadline)):
+                return None
+
+    def _recv(self, buffer: Buffer) -> int | None:
+        """One read that does not wait; None when nothing is there."""
+        try:
+            return self._sock.recv_into(buffer, 0, _DONT_WAIT)
+        except BlockingIOError:
+            return None
+
+    def _share(self, count: int) -> None:
+        # A connection whose data never runs out never waits, so it must give way of its own accord.
+        self._unshared += count
+        if self._unshared >= _FAIR_SHARE and not self._runtime.may_block:
+            self._unshared = 0
+            self._runtime.breathe()
+
+    def write(self, out: Out) -> bool:
+        """Write from the left of `out` what the kernel takes, and remove it there. True when all is gone."""
+        while out:
+            try:
+                if len(out) == 1:
+                    sent = self._sock.send(out[0], _DONT_WAIT)
+                else:
+                    sent = self._sock.sendmsg(list(islice(out, _MOST_BUFFERS)), (), _DONT_WAIT)
+            except BlockingIOError:
+                return False
+            _consume(out, sent)
+        return True
+
+    def wait(self, events: int, timeout: float | None) -> int:
+        """Wait for READ, WRITE or both; what may be tried now, 0 after `timeout` seconds."""
+        return self._waiter.wait(events, timeout)
+
+    def wants_to_write(self) -> bool:
+        """Whether something of the transport's own waits to be written."""
+        return False
+
+    def has_unread(self) -> bool:
+        """Whether bytes of the peer lie here or in the kernel, unread."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | _DONT_WAIT))
+        except OSError:
+            return False
+
+    def holds_data(self) -> bool:
+        """Whether a read would give something that the descriptor does not show as readable."""
+        return False
+
+    def finish_writing(self) -> None:
+        """Tell the peer that nothing more will come; reading goes on."""
+        self.shutdown(socket.SHUT_WR)
+
+    def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
+        """Shut the connection; wakes whoever waits in it. Does not block, may be called more than once."""
+        with contextlib.suppress(OSError):  # the peer may have been faster
+            self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Give the descriptor back; nobody may be in here."""
+        self._waiter.close()
+        self._sock.close()
+
+
+class TLSTransport(Transport):
+    """TLS over a plain socket.
+
+    OpenSSL works on memory only, under one lock that is never held while anything waits: a read may have to
+    write and the other way round, and two threads must not be inside one SSL object at once.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+    ) -> None:
+        super().__init__(runtime, sock)
+        self._lock = runtime.lock()  # guards the SSL object and its two memory buffers
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+        )
+        self._holding = False  # data was decrypted, or can be, that the last read did not take
+        self._ciphertext = bytearray(4096)
+        self._unsent: Out = deque()  # ciphertext the kernel did not take; the writer's
+
+    def handshake(self, deadline: float | None) -> None:
+        """The TLS handshake. Raises ssl.SSLError, TimeoutError, or ConnectionError at the end of the stream."""
+        try:
+            while not self._step(self._tls.do_handshake):
+                self._flush_all(deadline)
+                self._feed_more(deadline)
+            self._flush_all(deadline)
+        except ssl.SSLError:
+            self._flush_alert()
+            raise
+
+    def _step(self, call: Callable[[], object]) -> bool:
+        with self._lock:
+            try:
+                call()
+            except ssl.SSLWantReadError:
+                return False
+            return True
+
+    def _feed_more(self, deadline: float | None) -> None:
+        if not self._wait(READ, deadline):
+            raise TimeoutError("the TLS handshake took too long")
+        if self._receive() == 0:
+            raise ConnectionResetError("the peer closed the connection during the TLS handshake")
+
+    def _flush_all(self, deadline: float | None) -> None:
+        while not self._write_ciphertext():
+            if not self._wait(WRITE, deadline):
+                raise TimeoutError("the TLS handshake took too long")
+
+    def _wait(self, events: int, deadline: float | None) -> int:
+        return self._waiter.wait(events, remaining(deadline))
+
+    def _flush_alert(self) -> None:
+        # The peer should learn why; if it does not listen, the failure stands all the same.
+        with contextlib.suppress(OSError):
+            self._write_ciphertext()
+
+    def read(self, buffer: Buffer, timeout: float | None = None) -> int | None:
+        return self._read_waiting(buffer, timeout)
+
+    def _recv(self, buffer: Buffer) -> int | None:
+        while True:
+            count = self._decrypt(buffer)
+            if count is not None:
+                return count
+            if self._receive() is None:
+                return None
+
+    def _decrypt(self, buffer: Buffer) -> int | None:
+        with self._lock:
+            try:
+                # With a buffer to fill it answers with a count, which typeshed does not know.
+                count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment, arg-type, unused-ignore]
+                self._holding = self._incoming.pending > 0 or self._tls.pending() > 0
+                return count
+            except ssl.SSLWantReadError:
+                self._holding = False
+                return None
+            except ssl.SSLError:
+                # A close_notify, an end without one, or garbage: the end of what can be trusted.
+                return 0
+
+    def _receive(self) -> int | None:
+        """Move ciphertext from the socket to the SSL object: the count, 0 at the end, None if nothing is there."""
+        count = super()._recv(self._ciphertext)
+        if count is None:
+            return None
+        with self._lock:
+            if count == 0:
+                self._incoming.write_eof()
+            else:
+                self._incoming.write(memoryview(self._ciphertext)[:count])
+        if count == len(self._ciphertext) < _TLS_CHUNK:
+            self._ciphertext = bytearray(4 * count)
+        return count
+
+    def write(self, out: Out) -> bool:
+        while self._write_ciphertext():
+            if not out:
+                return True
+            view = memoryview(out[0])[:_TLS_CHUNK]
+            with self._lock:
+                _consume(out, self._tls.write(view))
+        return False
+
+    def _write_ciphertext(self) -> bool:
+        """Write what the SSL object has ready; False when the kernel takes no more just now."""
+        with self._lock:
+            data = self._outgoing.read()
+        if data:
+            self._unsent.append(data)
+        return super().write(self._unsent)
+
+    def wants_to_write(self) -> bool:
+        return bool(self._unsent) or self._outgoing.pending > 0
+
+    def has_unread(self) -> bool:
+        return self.holds_data() or super().has_unread()
+
+    def holds_data(self) -> bool:
+        return self._holding
+
+    def finish_writing(self) -> None:
+        with self._lock, contextlib.suppress(ssl.SSLError, ValueError):
+            self._tls.unwrap()  # queues our close_notify; the peer's is not waited for
+        with contextlib.suppress(OSError):
+            self._write_ciphertext()
+        super().finish_writing()
+
+
+def _told(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except OSError:
+        return None
+
+
+def _consume(out: Out, count: int) -> None:
+    """Remove `count` bytes from the left of `out`."""
+    while count:
+        size = len(out[0])
+        if size > count:
+            out[0] = memoryview(out[0])[count:]
+            return
+        out.popleft()
+        count -= size
+
+
+def connect(
+    runtime: Runtime, make: Callable[[socket.socket], Transport], family: int, address: Any, deadline: float | None
+) -> Transport:
+    """Open a TCP or unix connection. `make` wraps the socket before it connects, so that it can be shut meanwhile.
+
+    Raises OSError, or TimeoutError at `deadline`.
+    """
+    transport = make(runtime.native_socket()(family, socket.SOCK_STREAM))
+    try:
+        _await_connection(transport, address, deadline)
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _await_connection(transport: Transport, address: Any, deadline: float | None) -> None:
+    sock = transport.sock
+    blocking = sock.getblocking()
+    sock.setblocking(False)
+    try:
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            if not transport.wait(WRITE, remaining(deadline)):
+                raise TimeoutError(f"no connection to {address} in time") from None
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, f"cannot connect to {address}") from None
+    finally:
+        sock.setblocking(blocking)

@@ -1,0 +1,224 @@
+"""`Connection`: a WebSocket after its opening handshake, for clients and servers alike.
+
+Rank 4, the top of the layers Lifecycle, Control, Outgoing, Incoming, Dispatching. There is one door into it, `_open`,
+whatever the connection comes from: a transport, what the handshake agreed, and the bytes read too early.
+"""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+from .deflate import Agreement
+from .dispatch import Dispatching
+from .errors import HandshakeError
+from .events import Event
+from .exchange import Request, Response
+from .frames import encode_close
+from .lifecycle import CLOSED, CONNECTING, OPEN, STATE_NAMES, Role
+from .receiver import Receiver
+from .sender import Sender
+from .transport import Transport
+
+_IMPATIENCE = 0.5  # seconds for the closing handshake when a KeyboardInterrupt leaves a `with` block
+
+_Self = TypeVar("_Self", bound="Connection")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a connection starts from: the three things that clients, servers and upgrades come by differently."""
+
+    transport: Transport
+    request: Request
+    response: Response
+    protocol: str = ""
+    extensions: str = ""
+    deflate: Agreement | None = None
+    leftover: bytes = b""  # frames that came with the handshake
+    answer: bytes = b""  # the 101, still to be written
+    #: called once the socket is OPEN and before the answer: the server's registry, or HandshakeError
+    register: Callable[[], dict[Any, Any]] | None = None
+    deadline: float | None = None  # of the handshake
+
+
+class Supports(NamedTuple):
+    """What the protocol version in use can do."""
+
+    binary: bool = True
+
+
+class Connection(Dispatching):
+    """What `Socket` is apart from how it is made."""
+
+    #: the URL, in the W3C's form; empty on a server
+    url: str = ""
+    #: the subprotocol agreed on, or an empty string
+    protocol: str = ""
+    #: the extensions agreed on, as in the header
+    extensions: str = ""
+    #: the opening handshake
+    request: Request | None = None
+    response: Response | None = None
+    #: addresses as the socket module has them
+    remote_address: Any = None
+    local_address: Any = None
+    #: the version of the protocol in use
+    protocol_version: int | str = 13
+    supports = Supports()
+
+    # -- the door ------------------------------------------------------------------------------------------------
+
+    def _open(self, opening: Opening) -> None:
+        """CONNECTING to OPEN. Raises OSError if that cannot be; HandshakeError leaves the transport to the caller."""
+        self._equip(opening)
+        role = Role()
+        try:
+            with self._lock:
+                if self._aborted:
+                    raise ConnectionAbortedError("closed before the connection was established")
+                # As the writer from here on: whatever is sent stands behind the answer.
+                self._writer = role
+                self._state = OPEN
+                self._happenings.append((0, Event("open")))
+            if opening.register is not None:
+                self._registry = opening.register()
+            if opening.answer:
+                self._write([opening.answer], opening.deadline)
+            self.bytes_sent = 0
+        except HandshakeError:
+            self._disown()
+            raise
+        except BaseException:
+            self._abort("the handshake failed")
+            raise
+        finally:
+            self._leave_writing(role)
+        self._feed_leftover(opening.leftover)
+        self._start_keepalive()
+        self._watch()
+        self._ensure_loop()
+        self._told()
+
+    def _disown(self) -> None:
+        """Refused at the last moment: CLOSED, and the transport is the caller's again."""
+        with self._lock:
+            self._state = CLOSED
+            self._released = self._done = True
+            self._writer = None
+            self._happenings.clear()
+
+    def _equip(self, opening: Opening) -> None:
+        options, server_side, deflate = self._options, self._server_side, opening.deflate
+        self.request, self.response = opening.request, opening.response
+        self.protocol, self.extensions = opening.protocol, opening.extensions
+        self._transport = opening.transport
+        self.remote_address, self.local_address = opening.transport.addresses()
+        self._sender = Sender(
+            masked=not server_side,
+            deflater=deflate.deflater(server_side) if deflate else None,
+            threshold=deflate.threshold if deflate else 0,
+            generate_mask=options.generate_mask,
+        )
+        self._receiver = Receiver(
+            masked=server_side,
+            inflater=deflate.inflater(server_side) if deflate else None,
+            max_payload=options.max_payload,
+            max_fragments=options.max_fragments,
+            skip_utf8_validation=options.skip_utf8_validation,
+        )
+
+    def _feed_leftover(self, leftover: bytes) -> None:
+        role = Role()
+        try:
+            with self._lock:
+                if not leftover or not self._may_read():
+                    return
+                self._reader = role
+            self.bytes_received += len(leftover)
+            self._sort(self._receiver.feed(leftover))
+        finally:
+            self._leave_reading(role)
+
+    # -- closing -------------------------------------------------------------------------------------------------
+
+    def close(self, code: int | None = None, reason: str = "") -> None:
+        """Start the closing handshake (RFC 6455 section 7) and return at once; again, or when CLOSED: nothing.
+
+        ValueError before anything changes for a code that may not be sent (1000-1003, 1007-1014, 3000-4999 may) or
+        a reason of more than 123 bytes of UTF-8. No code: an empty Close, the peer sees 1005.
+        """
+        payload = encode_close(code, reason)
+        if self._state == CONNECTING:
+            self._abort("closed before the connection was established")
+            return
+        if self._start_closing(payload):
+            self._act_on_verdict(jump=not self._has_listeners("message"))
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """`close(1000)`, or 1011 if the block raised, and wait; after a KeyboardInterrupt not for long."""
+        self.close(1000 if kind is None else 1011)
+        impatient = kind is not None and not issubclass(kind, Exception)
+        try:
+            if not self.wait_closed(_IMPATIENCE if impatient else None):
+                self.terminate()
+        except BaseException:
+            self.terminate()
+            raise
+
+    # -- keepalive -----------------------------------------------------------------------------------------------
+
+    def _start_keepalive(self) -> None:
+        if self._options.ping_interval is not None:
+            self._call_after(self._options.ping_interval, Connection._keep_alive)
+
+    def _keep_alive(self) -> None:
+        """On the attendant: a ping is due. Any byte that comes before its deadline is a sign of life."""
+        if self._state != OPEN:
+            return
+        # Counted before the ping leaves: its pong can be here before the next statement.
+        received = self.bytes_received
+        if self._options.ping_timeout is not None:
+            self._call_after(self._options.ping_timeout, Connection._check_life, received)
+        with self._lock:
+            if self._state == OPEN and not self._pings:
+                self._queue_control(self._pings, secrets.token_bytes(4), None)
+        self._flush()
+        self._start_keepalive()
+
+    def _check_life(self, received: int) -> None:
+        """On the attendant: the time for an answer is over."""
+        if self._state != OPEN or self.bytes_received != received or self._has_unread():
+            return
+        self._abort(f"keepalive: nothing came in {self._options.ping_timeout:g} s after a ping")
+
+    def _has_unread(self) -> bool:
+        with self._lock:
+            return not self._released and self._transport is not None and self._transport.has_unread()
+
+    # -- the object ----------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        side = "from" if self._server_side else "to"
+        return f"<{type(self).__name__} {side} {self.remote_address!r} {STATE_NAMES[self._state]}>"
+
+    def __del__(self) -> None:
+        transport = getattr(self, "_transport", None)
+        if transport is None or self._released:
+            return
+        # Nobody can be in here any more, so no lock is needed, and none is taken: this may run anywhere.
+        if self._state != CLOSED:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        self._released = True
+        self._attendant.poller.forget(transport.descriptor)
+        transport.shutdown()
+        transport.close()
