@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket as _socket
 import ssl as _ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("syncws")
 
 _READ_SIZE = 4096
+_ASK_AGAIN = 0.1  # seconds between two looks at whether anybody still wants the answer of a resolver
 
 
 class Socket(Connection):
@@ -78,6 +80,7 @@ class Socket(Connection):
     ) -> None:
         if isinstance(url, Acceptance):
             super().__init__(url.runtime, url.options, server_side=True)
+            self._at_home = True  # until accept() has returned
             return
         address = _url.parse(url)
         settings = Options.of("Socket", {**options, "generate_mask": generate_mask})
@@ -107,9 +110,8 @@ class Socket(Connection):
         try:
             self._open(way.go())
         except BaseException as error:
+            self._close_fired = True  # the exception tells it all
             self._give_up(error)
-            self._happenings.clear()  # the exception tells it all
-            self._done = True
             raise
 
     def _connect_behind(self, way: _Way) -> None:
@@ -117,12 +119,15 @@ class Socket(Connection):
         try:
             self._open(way.go())
         except Exception as error:
+            if self._aborted:
+                error = ConnectionAbortedError("closed before the connection was established")
             with self._lock:
                 if self._state == CLOSED:
                     return
                 self._state = CLOSING
                 self._happenings.clear()
                 self._happenings.append((0, ErrorEvent(error)))
+            # Told before it is CLOSED, and by this thread, which is the connection's own.
             self._tell_all()
             self._give_up(error)
             self._tell_all()
@@ -135,7 +140,9 @@ class Socket(Connection):
                 self._aborted = True
                 self._state = CLOSING
                 self._conclude_if_due()
-        self._told()
+            if self._close_fired:
+                self._happenings.clear()
+                self._done = True
 
 
 class Acceptance:
@@ -181,7 +188,8 @@ class _Way:
     def _dial(self) -> Transport:
         if self._address.unix is not None:
             return self._connect(_socket.AF_UNIX, self._address.unix)
-        found = resolve(self._runtime, self._address.host, self._address.port, self._deadline)
+        address, owner = self._address, self._owner
+        found = resolve(self._runtime, address.host, address.port, self._deadline, lambda: owner._aborted)
         for family, _, _, _, address in found[:-1]:
             try:
                 return self._connect(family, address)
@@ -247,7 +255,9 @@ class _Way:
         return response
 
 
-def resolve(runtime: Runtime, host: str, port: int, deadline: float | None) -> list[Any]:
+def resolve(
+    runtime: Runtime, host: str, port: int, deadline: float | None, abandoned: Callable[[], bool]
+) -> list[Any]:
     """getaddrinfo, but with a deadline: the system's has none, so it gets a thread of its own."""
     try:
         return _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM, 0, _socket.AI_NUMERICHOST)
@@ -266,8 +276,9 @@ def resolve(runtime: Runtime, host: str, port: int, deadline: float | None) -> l
             bell.release()
 
     runtime.spawn("syncws-resolver", ask)
-    if not runtime.acquire(bell, remaining(deadline)):
-        raise TimeoutError(f"the name {host!r} was not resolved")
+    while not runtime.acquire(bell, _ASK_AGAIN if deadline is None else min(_ASK_AGAIN, remaining(deadline) or 0)):
+        if abandoned() or (deadline is not None and deadline <= time.monotonic()):
+            raise TimeoutError(f"the name {host!r} was not resolved")
     if isinstance(result[0], Exception):
         raise result[0]
     return list(result[0])

@@ -45,6 +45,7 @@ class Control(Lifecycle):
         self._close_queued = False  # the Close is in `_out` or out: nothing follows it
         self._broken = False  # the transport refused to be written to
         self._half_closed = False
+        self._lingers = False
         self._awaited: deque[tuple[bytes, float]] = deque(maxlen=_MAX_AWAITED)
 
     # -- pings and pongs ----------------------------------------------------------------------------------
@@ -161,6 +162,7 @@ class Control(Lifecycle):
             while transport.write(self._out):
                 with self._lock:
                     half_close, control = self._next_step()
+                self._linger_if_done()
                 if half_close:
                     transport.finish_writing()
                 elif control is None:
@@ -230,6 +232,14 @@ class Control(Lifecycle):
         self._flush()
         self._attend()
         return True
+
+    def _linger_if_done(self) -> None:
+        """Once nothing more is to be said either way, the peer has a moment to end the TCP connection."""
+        if not self._close_sent or self._lingers:
+            return
+        if self._close_received or isinstance(self._failure, ProtocolError):
+            self._lingers = True
+            self._drop_after(min(LINGER, self._options.close_timeout))
 
     def _drop_after(self, seconds: float) -> None:
         self._call_after(seconds, Control._abort, f"the peer did not close within {seconds:g} s")

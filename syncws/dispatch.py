@@ -89,16 +89,20 @@ class Dispatching(Incoming):
                     break
                 if self._settle_unheard():
                     continue
-                if self._looper is not None and self._reader is not self._looper:
-                    self._changed.notify_all()  # it is awake, or is now
+                if self._looper_is_awake():
+                    self._changed.notify_all()
                     return
-                watch = self._at_home
+                watch = self._looper is None and self._at_home
                 break
         if watch:
             # The thread that is busy in accept() may come to it; if not, the attendant finds another.
             self._watch()
         elif self._next() is not None:
             self._spawn(self._tell_all)
+
+    def _looper_is_awake(self) -> bool:
+        """With the state lock: whether a looper will look before it reads again."""
+        return self._looper is not None and self._reader is not self._looper
 
     def _settle_unheard(self) -> bool:
         """With the state lock: an event that nobody listens to is put aside, which takes no thread."""
@@ -177,7 +181,7 @@ class Dispatching(Incoming):
         with self._lock:
             if self._needs_loop():
                 role = self._looper = Role()
-            elif self._next() is None or self._dispatcher is not None or self._looper is not None:
+            elif self._next() is None or self._dispatcher is not None or self._looper_is_awake():
                 return
             else:
                 role = None
@@ -252,7 +256,7 @@ class Dispatching(Incoming):
                 self._tell_all()
                 if self._done:
                     return True
-                self._act_on_verdict()
+                self._act_on_verdict(jump=self._state != OPEN)
                 if not self._step(role, deadline) and deadline is not None and deadline <= time.monotonic():
                     return self._done
         finally:

@@ -141,7 +141,7 @@ class ClientHandshake:
             self._http.receive_data(data)
         try:
             event = self._http.next_event()
-            while isinstance(event, h11.Data) and len(self._body) < BODY_LIMIT:
+            while isinstance(event, h11.Data):
                 self._body += event.data
                 event = self._http.next_event()
         except h11.RemoteProtocolError:

@@ -16,7 +16,7 @@ from .errors import ConnectionClosed, ProtocolError
 from .events import DataEvent, ErrorEvent
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, encode_close
 from .inbox import Inbox, Unfinished, hand_out
-from .lifecycle import CLOSED, CLOSING, CONNECTING, LINGER, OPEN, Role
+from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN, Role
 from .options import check_binary_type, check_timeout
 from .outgoing import Outgoing
 from .receiver import FAILURE, FRAGMENT, Item, Receiver
@@ -276,7 +276,8 @@ class Incoming(Outgoing):
             closed = self._conclude_if_due()
         if self._happenings:
             self._told()
-        if not closed and not self._watched:
+        # A verdict behind unread messages is the attendant's to act on, in a tick.
+        if not closed and (self._verdict is not None or not self._watched):
             self._watch()
 
     def _reads_for_writer(self) -> bool:
@@ -319,8 +320,9 @@ class Incoming(Outgoing):
             else:
                 self._violation_came(verdict[1])
             self._leave_open()
-        self._drop_after(min(LINGER, self._options.close_timeout))
+        self._drop_after(self._options.close_timeout)
         self._flush()
+        self._linger_if_done()
         self._attend()
         self._told()
 

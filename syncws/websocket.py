@@ -84,6 +84,7 @@ class Connection(Dispatching):
                 # As the writer from here on: whatever is sent stands behind the answer.
                 self._writer = role
                 self._state = OPEN
+                self._changed.notify_all()
                 self._happenings.append((0, Event("open")))
             if opening.register is not None:
                 self._registry = opening.register()
