@@ -76,6 +76,7 @@ class Attendant:
         self._arrivals: deque[weakref.ref[Charge]] = deque()  # appended to by all, emptied by us
         self._next_tick = 0.0
         self._started = False
+        self._closed = False
 
     @property
     def poller(self) -> Poller:
@@ -95,6 +96,7 @@ class Attendant:
 
     def close(self) -> None:
         """Give the descriptors back; only for one that was never started, or not in this process."""
+        self._closed = True
         self._poller.close()
 
     def call_at(self, when: float, function: Callable[[], None]) -> Timer:
@@ -109,6 +111,7 @@ class Attendant:
 
     def watch(self, charge: weakref.ref[Charge]) -> None:
         """Look at a charge from the next tick on, until it lets go."""
+        hash(charge)  # remembered from now on: once the charge is gone it cannot be asked for
         self._arrivals.append(charge)
         if self._wakes_at > time.monotonic() + TICK:
             self._poller.ring()
@@ -120,7 +123,8 @@ class Attendant:
         self._poller.ring()
 
     def _run(self) -> None:
-        while True:
+        # A greenlet, unlike a thread, is in the child of a fork too: there it ends.
+        while not self._closed:
             try:
                 self._round()
             except Exception:
@@ -212,11 +216,27 @@ def attendant_of(runtime: Runtime) -> Attendant:
     return attendant
 
 
+class Owner(Protocol):
+    """What has descriptors of its own."""
+
+    def _disinherit(self) -> None:
+        """In the child of a fork: close them, but do nothing that the parent or its peers would notice."""
+
+
+#: Whoever has descriptors stands in here: added when it gets them, discarded when it gives them back.
+owners: set[weakref.ref[Owner]] = set()
+
+
 def _forget_after_fork() -> None:
     # The threads stayed in the parent, and the poller is shared with it: close, but unregister nothing.
     for attendant in list(_attendants.values()):
         attendant.close()
     _attendants.clear()
+    inherited = [reference() for reference in list(owners)]
+    owners.clear()
+    for owner in inherited:
+        if owner is not None:
+            owner._disinherit()
 
 
 if hasattr(os, "register_at_fork"):

@@ -22,7 +22,7 @@ from .headers import HeaderSource
 from .lifecycle import CLOSED, CLOSING
 from .options import ConnectionOptions, Options, check_binary_type
 from .runtime import READ, WRITE, Runtime, current_runtime, deadline_after, remaining
-from .transport import Out, TLSTransport, Transport, connect
+from .transport import Out, TLSTransport, Transport, check_context, connect
 from .websocket import Connection, Opening
 
 if TYPE_CHECKING:
@@ -119,17 +119,17 @@ class Socket(Connection):
         try:
             self._open(way.go())
         except Exception as error:
-            if self._aborted:
-                error = ConnectionAbortedError("closed before the connection was established")
+            closed = ConnectionAbortedError("closed before the connection was established")
+            cause = closed if self._aborted else error
             with self._lock:
                 if self._state == CLOSED:
                     return
                 self._state = CLOSING
                 self._happenings.clear()
-                self._happenings.append((0, ErrorEvent(error)))
+                self._happenings.append((0, ErrorEvent(cause)))
             # Told before it is CLOSED, and by this thread, which is the connection's own.
             self._tell_all()
-            self._give_up(error)
+            self._give_up(cause)
             self._tell_all()
 
     def _give_up(self, error: BaseException) -> None:
@@ -209,7 +209,7 @@ class _Way:
         else:
             transport = Transport(self._runtime, sock)
         with self._owner._lock:
-            self._owner._transport = transport
+            self._owner._take_over(transport)
             if self._owner._aborted:
                 transport.shutdown()
         return transport
@@ -287,8 +287,8 @@ def resolve(
 def _check_transport_arguments(
     address: _url.Address, context: _ssl.SSLContext | None, sock: _socket.socket | None
 ) -> None:
-    if context is not None and not isinstance(context, _ssl.SSLContext):
-        raise TypeError(f"ssl must be an ssl.SSLContext, not {context!r}")
+    if context is not None:
+        check_context(context, server_side=False)
     if context is not None and not address.secure:
         raise ValueError(f"ssl is of no use for {address.url}: the scheme must be wss or https")
     if isinstance(sock, _ssl.SSLSocket):

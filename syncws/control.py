@@ -219,6 +219,12 @@ class Control(Lifecycle):
             return False
         return (self._close_received and self._server_side) or isinstance(self._failure, ProtocolError)
 
+    def _conclude(self) -> None:
+        if self._transport is not None and self._close_sent and not (self._half_closed or self._aborted):
+            # Nobody is in the transport any more. TLS: our close_notify (RFC 8446 section 6.1).
+            self._transport.finish_writing()
+        super()._conclude()
+
     # -- closing -----------------------------------------------------------------------------------------
 
     def _start_closing(self, payload: bytes) -> bool:

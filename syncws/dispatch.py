@@ -17,9 +17,9 @@ from .events import Event, Handler, MessageEvent
 from .frames import BINARY
 from .inbox import hand_out
 from .incoming import Incoming
-from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN, Role
+from .lifecycle import CLOSED, CONNECTING, OPEN, Role
 from .options import check_timeout
-from .runtime import WRITE, deadline_after, remaining
+from .runtime import deadline_after, remaining
 
 logger = logging.getLogger("syncws")
 
@@ -75,6 +75,10 @@ class Dispatching(Incoming):
             and self._has_listeners("close")
             and time.monotonic() < self._hesitates_until
         )
+
+    def _conclude(self) -> None:
+        self._hesitates_until = time.monotonic() + TICK
+        super()._conclude()
 
     # -- who tells it --------------------------------------------------------------------------------------------
 
@@ -329,39 +333,6 @@ class Dispatching(Incoming):
             if not self._read_or_wait(deadline, lambda: self._state == CLOSED):
                 return False
         return True
-
-    # -- with the attendant ----------------------------------------------------------------------------------------
-
-    def _conclude(self) -> None:
-        self._hesitates_until = time.monotonic() + TICK
-        super()._conclude()
-
-    def _tend(self, ticked: bool) -> int | None:
-        """See `attendant.Charge`."""
-        if ticked:
-            self._relieve()
-        if self._state == OPEN and self._is_read():
-            return self._tend_read()
-        if self._state in (OPEN, CLOSING):
-            self._mind()
-        with self._lock:
-            if self._state == CLOSED and self._happenings and self._next() is None:
-                return 0  # a close that hesitates
-            return self._answer(self._events_wanted())
-
-    def _tend_read(self) -> int | None:
-        """On the attendant: somebody reads; look again at the next tick, and write what could not be written."""
-        with self._lock:
-            events = self._events_wanted() or 0
-            if events & WRITE:
-                return events
-            return self._answer(None if self._reader is not None else 0)
-
-    def _answer(self, events: int | None) -> int | None:
-        """With the state lock."""
-        if events is None:
-            self._watched = False
-        return events
 
 
 def _is_past(deadline: float | None) -> bool:

@@ -20,11 +20,10 @@ from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN, Role
 from .options import check_binary_type, check_timeout
 from .outgoing import Outgoing
 from .receiver import FAILURE, FRAGMENT, Item, Receiver
-from .runtime import READ, WRITE, remaining
+from .runtime import remaining
 
 _LEAST_BUFFER = 2048
 _MOST_BUFFER = 1 << 18
-_MOST_READS = 16  # of one connection, before the attendant turns to the next
 #: Close codes after which an iteration ends without an error
 CLEAN_CODES = (1000, 1001, 1005)
 
@@ -45,7 +44,6 @@ class Incoming(Outgoing):
         self._receiver: Receiver = Receiver(masked=self._server_side)
         self._buffer = bytearray(_LEAST_BUFFER)
         self._reads = 0
-        self._activity_seen = -1  # the attendant's
         # Guarded by the state lock:
         self._verdict: Item | None = None  # a CLOSE or FAILURE that stands behind the messages
         self._draining = False  # after the verdict: what still comes is dropped
@@ -286,6 +284,27 @@ class Incoming(Outgoing):
     def _read_for_writer(self) -> None:
         self._read_for_others()
 
+    def _read_for_others(self) -> bool:
+        """One read that does not wait, if the reader's role is free and there is room."""
+        role = Role()
+        try:
+            if not self._take_reading(role):
+                return False
+            self._read(0)
+            self._drop_overflow()
+            return True
+        finally:
+            self._leave_reading(role)
+
+    def _drop_overflow(self) -> None:
+        """As the reader: when nobody will take them, messages beyond `max_queue` are dropped."""
+        while self._drops_overflow() and len(self._inbox) > self._options.max_queue:
+            self._inbox.pop()
+            self._decoded -= 1
+
+    def _drops_overflow(self) -> bool:
+        return (self._waits_closed > 0 or self._state == CLOSING) and not self._has_listeners("message")
+
     def _take_reading(self, role: Role) -> bool:
         """The reader's role, for whoever reads on behalf of others: only if it is free and there is room."""
         with self._lock:
@@ -365,61 +384,6 @@ class Incoming(Outgoing):
     def _leave_open(self) -> None:
         super()._leave_open()
         self._paused = False  # whoever closes waits for the peer's Close
-
-    # -- minded by the attendant -------------------------------------------------------------------------------------
-
-    def _activity(self) -> int:
-        """A number that changes while somebody reads, or takes messages."""
-        return self._reads + self._decoded - len(self._inbox)
-
-    def _is_read(self) -> bool:
-        """On the attendant: whether somebody has been reading since the last look."""
-        activity = self._activity()
-        seen, self._activity_seen = self._activity_seen, activity
-        return activity != seen
-
-    def _mind(self) -> None:
-        """On the attendant: act and read on behalf of whoever will take what comes. Does not wait."""
-        self._act_on_verdict(jump=True)
-        for _ in range(_MOST_READS):
-            if not self._read_for_others() or self._transport is None or not self._transport.holds_data():
-                break
-        self._flush()
-
-    def _read_for_others(self) -> bool:
-        """One read that does not wait, if the reader's role is free and there is room."""
-        role = Role()
-        try:
-            if not self._take_reading(role):
-                return False
-            self._read(0)
-            self._drop_overflow()
-            return True
-        finally:
-            self._leave_reading(role)
-
-    def _drop_overflow(self) -> None:
-        """As the reader: when nobody will take them, messages beyond `max_queue` are dropped."""
-        while self._drops_overflow() and len(self._inbox) > self._options.max_queue:
-            self._inbox.pop()
-            self._decoded -= 1
-
-    def _drops_overflow(self) -> bool:
-        return (self._waits_closed > 0 or self._state == CLOSING) and not self._has_listeners("message")
-
-    def _events_wanted(self) -> int | None:
-        """With the state lock: what the attendant should be called for; see `Charge._tend`."""
-        transport = self._transport
-        if self._state == CLOSED or transport is None:
-            return None
-        events = WRITE if self._out or transport.wants_to_write() else 0
-        if self._verdict is not None or (self._reader is None and transport.holds_data() and self._has_room()):
-            return events or 0
-        if self._reader is None:
-            if self._has_room():
-                return events | READ
-            self._held_back = not self._paused
-        return events or None
 
 
 def _is_past(deadline: float | None) -> bool:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .attendant import Attendant, Timer, attendant_of
+from .attendant import Attendant, Timer, attendant_of, owners
 from .errors import ConnectionClosed, ProtocolError
 from .events import CloseEvent, Event, EventTarget
 from .options import Options
@@ -98,6 +98,11 @@ class Lifecycle(EventTarget):
     def _descriptor(self) -> int:
         return -1 if self._transport is None else self._transport.descriptor
 
+    def _take_over(self, transport: Transport) -> None:
+        """The transport is ours from here on, its descriptor too."""
+        self._transport = transport
+        owners.add(self._reference)
+
     # -- the end ------------------------------------------------------------------------------------------
 
     def terminate(self) -> None:
@@ -120,8 +125,7 @@ class Lifecycle(EventTarget):
             self._aborted = True
             self._failure = self._failure or ConnectionAbortedError(why)
             self._leave_open()
-            if self._transport is not None and not self._released:
-                self._transport.shutdown()
+            self._shutdown()
         self._changed.notify_all()
 
     def _leave_open(self) -> None:
@@ -131,11 +135,15 @@ class Lifecycle(EventTarget):
         self._changed.notify_all()
 
     def _conclude_if_due(self) -> bool:
-        """With the state lock: CLOSED, once, when the end came and nobody reads. True if that was now."""
+        """With the state lock: CLOSED, once, when the end came and nobody is in here. True if that was now."""
         self._release_if_free()
         if self._state in (CONNECTING, CLOSED) or self._reader is not None:
             return False
         if not (self._ended or self._aborted):
+            return False
+        if self._writer is not None:
+            # Freed, it concludes when it leaves: only it knows whether our Close got out.
+            self._shutdown()
             return False
         self._conclude()
         return True
@@ -149,11 +157,14 @@ class Lifecycle(EventTarget):
             timer.cancel()
         if self._registry is not None:
             self._registry.pop(self, None)
-        if self._transport is not None:
-            self._transport.shutdown()  # frees a writer that still waits
         self._release_if_free()
         self._happenings.append((self._messages_decoded(), self._close_event()))
         self._changed.notify_all()
+
+    def _shutdown(self) -> None:
+        """With the state lock: free whoever waits in the transport."""
+        if self._transport is not None and not self._released:
+            self._transport.shutdown()
 
     def _close_event(self) -> CloseEvent:
         code = 1006 if self.close_code is None else self.close_code
@@ -164,7 +175,11 @@ class Lifecycle(EventTarget):
         """With the state lock: give the descriptor back, once, when CLOSED and nobody is in the transport."""
         if self._state != CLOSED or self._released or self._reader is not None or self._writer is not None:
             return
+        self._give_descriptor_back()
+
+    def _give_descriptor_back(self) -> None:
         self._released = True
+        owners.discard(self._reference)
         if self._transport is not None:
             self._attendant.poller.forget(self._transport.descriptor)
             self._transport.close()
@@ -176,6 +191,21 @@ class Lifecycle(EventTarget):
         if isinstance(self._failure, (ProtocolError, ConnectionError)):
             error.__cause__ = self._failure
         return error
+
+    def _disinherit(self) -> None:
+        """See `attendant.Owner`. A stranger to the child: CLOSED, whoever was in here, and without a `close` event."""
+        # Whoever held or awaited the lock may have stayed in the parent.
+        self._changed.notify_all()
+        self._lock = self._runtime.lock()
+        self._changed = Condition(self._runtime, self._lock)
+        self._state = CLOSED
+        self._reader = self._writer = self._registry = None
+        self._timers = []
+        self._happenings.clear()
+        self._aborted = True
+        self.close_code, self.close_reason = 1006, "the connection belongs to the parent process, from before a fork"
+        self._failure = ConnectionAbortedError(self.close_reason)
+        self._give_descriptor_back()
 
     # -- with the attendant -------------------------------------------------------------------------------
 

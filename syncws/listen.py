@@ -13,6 +13,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .runtime import READ, Poller, Runtime
@@ -29,10 +30,45 @@ _PASSING |= {errno.ENETUNREACH, errno.ENOPROTOOPT, errno.ETIMEDOUT, errno.ECONNR
 _FATAL = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 
 
+def listen(
+    runtime: Runtime,
+    host: str | None,
+    port: int | None,
+    unix: str | None,
+    sock: socket.socket | None,
+    backlog: int,
+    reuse_port: bool,
+) -> tuple[list[socket.socket], Callable[[], None]]:
+    """The listening sockets for one of `port`, `unix` and `sock`, and what removes the file that they made."""
+    if port is not None:
+        return listen_tcp(runtime, host, port, backlog, reuse_port), _nothing
+    if unix is not None:
+        listener = listen_unix(runtime, unix, backlog)
+        return [listener], partial(_unlink_ours, unix, os.lstat(unix).st_ino)
+    assert sock is not None
+    listener = runtime.adopt(sock)
+    listener.setblocking(False)
+    return [listener], _nothing
+
+
+def _nothing() -> None:
+    """TCP leaves nothing behind."""
+
+
+def _unlink_ours(path: str, inode: int) -> None:
+    """Remove a unix socket, unless somebody has put another in its place."""
+    with contextlib.suppress(OSError):
+        if os.lstat(path).st_ino == inode:
+            os.unlink(path)
+
+
 def listen_tcp(
     runtime: Runtime, host: str | None, port: int, backlog: int, reuse_port: bool
 ) -> list[socket.socket]:
     """Sockets that listen on `host`; None: on all addresses, IPv4 and IPv6, with one port. Raises OSError."""
+    # Some systems' getaddrinfo takes a larger one modulo 65536.
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must be 0 to 65535, not {port}")
     if host:
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
         addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
@@ -143,33 +179,46 @@ class Acceptor:
         self._take = take
         self._ended = ended
         self._failed = failed
-        self._poller = Poller(runtime)
+        self._poller: Poller | None = None  # made late: a server made before a fork may be started after it
         self._stopping = False
         self._back_off = _FIRST_BACK_OFF
         self._logged = 0.0
 
     def start(self) -> None:
         """Raises RuntimeError if there is no thread to be had."""
-        self._runtime.spawn("syncws-accept", self._run)
+        self._poller = Poller(self._runtime)
+        try:
+            self._runtime.spawn("syncws-accept", self._run, self._poller)
+        except BaseException:
+            self._poller.close()
+            raise
 
     def stop(self) -> None:
         """Have the loop end, soon. Safe in a signal handler."""
         self._stopping = True
-        self._poller.ring()
+        if self._poller is not None:
+            self._poller.ring()
 
-    def _run(self) -> None:
+    def disinherit(self) -> None:
+        """In the child of a fork: leave accepting to the parent."""
+        self._stopping = True
+        _close_all(list(self._listeners.values()))
+        if self._poller is not None:
+            self._poller.close()
+
+    def _run(self, poller: Poller) -> None:
         try:
             for descriptor in self._listeners:
-                self._poller.arm(descriptor, READ)
+                poller.arm(descriptor, READ)
             while not self._stopping:
-                for descriptor in self._poller.wait(None):
+                for descriptor in poller.wait(None):
                     self._accept_from(self._listeners[descriptor])
-                    self._poller.arm(descriptor, READ)
+                    poller.arm(descriptor, READ)
         except OSError as error:
             self._failed(error)
         finally:
             _close_all(list(self._listeners.values()))
-            self._poller.close()
+            poller.close()
             self._ended()
 
     def _accept_from(self, listener: socket.socket) -> None:

@@ -186,12 +186,12 @@ class Poller:
             self._epoll.register(descriptor, events)
 
     def forget(self, descriptor: int) -> None:
-        with contextlib.suppress(OSError):  # it may never have been armed
+        with contextlib.suppress(OSError, ValueError):  # never armed, or one of us is closed
             self._epoll.unregister(descriptor)
 
     def ring(self) -> None:
-        """End the present `wait`, or the next one."""
-        with contextlib.suppress(BlockingIOError):  # then it rings already
+        """End the present `wait`, or the next one; nothing when closed."""
+        with contextlib.suppress(OSError):  # full: it rings already
             os.write(self._clapper, b"!")
 
     def wait(self, timeout: float | None) -> list[int]:
@@ -199,7 +199,7 @@ class Poller:
         if self._runtime.may_block:
             ready = self._epoll.poll(timeout)
         else:
-            ready = self._waiter.wait(READ, timeout) and self._epoll.poll(0)
+            ready = self._waiter.wait(READ, timeout) and not self._epoll.closed and self._epoll.poll(0)
         descriptors = [descriptor for descriptor, _ in ready or ()]
         if self._bell in descriptors:
             descriptors.remove(self._bell)
@@ -207,10 +207,15 @@ class Poller:
         return descriptors
 
     def close(self) -> None:
+        if self._epoll.closed:
+            return
         self._waiter.close()
         self._epoll.close()
-        os.close(self._bell)
-        os.close(self._clapper)
+        # Their numbers may be somebody else's in the next moment: a late `ring` must not write there.
+        bell, self._bell = self._bell, -1
+        clapper, self._clapper = self._clapper, -1
+        os.close(bell)
+        os.close(clapper)
 
 
 _ONE_SHOT = getattr(select, "EPOLLONESHOT", 1 << 30)

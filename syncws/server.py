@@ -15,21 +15,23 @@ import signal
 import socket as _socket
 import ssl as _ssl
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .admission import Admission, Handler, HandshakeSocket, Verifier, read_request, refuse
+from .attendant import owners
 from .client import Acceptance, Socket
 from .errors import ConnectionClosed, HandshakeError
 from .events import EventTarget
 from .exchange import Request
 from .frames import encode_close
 from .handshake_server import Selector, accept_response, response_bytes
-from .listen import Acceptor, listen_tcp, listen_unix
+from .listen import Acceptor, listen
 from .options import ConnectionOptions, Options, check_timeout
 from .runtime import Condition, Runtime, current_runtime, deadline_after, remaining
-from .transport import TLSTransport, Transport
+from .transport import TLSTransport, Transport, check_context
 from .websocket import Opening
 
 if TYPE_CHECKING:
@@ -106,8 +108,8 @@ class Server(EventTarget):
         )
         if (port is not None) + (unix is not None) + (sock is not None) != 1:
             raise TypeError("exactly one of port, unix and sock must be given")
-        if ssl is not None and not isinstance(ssl, _ssl.SSLContext):
-            raise TypeError(f"ssl must be an ssl.SSLContext, not {ssl!r}")
+        if ssl is not None:
+            check_context(ssl, server_side=True)
         if cpu is not None and cpu not in os.sched_getaffinity(0):
             raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")
         self._client_tracking = client_tracking
@@ -125,32 +127,11 @@ class Server(EventTarget):
         self._closing = False
         self._stopped = False  # the accept loop has ended, or never began and never will
         self._close_told = False
-        self._unix_made: tuple[str, int] | None = None
-        self._listening = self._listen(host, port, unix, sock, backlog, reuse_port)
+        self._listening, self._unlink = listen(self._runtime, host, port, unix, sock, backlog, reuse_port)
         self._address: Any = self._listening[0].getsockname()
         self._acceptor = Acceptor(
             self._runtime, self._listening, self._take, self._accepting_ended, self._accepting_failed
         )
-
-    def _listen(
-        self,
-        host: str | None,
-        port: int | None,
-        unix: str | None,
-        sock: _socket.socket | None,
-        backlog: int,
-        reuse_port: bool,
-    ) -> list[_socket.socket]:
-        if port is not None:
-            return listen_tcp(self._runtime, host, port, backlog, reuse_port)
-        if unix is not None:
-            listener = listen_unix(self._runtime, unix, backlog)
-            self._unix_made = (unix, os.lstat(unix).st_ino)
-            return [listener]
-        assert sock is not None
-        listener = self._runtime.adopt(sock)
-        listener.setblocking(False)
-        return [listener]
 
     # -- what a user asks ----------------------------------------------------------------------------------
 
@@ -161,7 +142,7 @@ class Server(EventTarget):
     @property
     def clients(self) -> set[Socket]:
         """The open sockets: a copy, safe to iterate while they come and go. Empty without `client_tracking`."""
-        return set(tuple(self._registry)) if self._client_tracking else set()
+        return {*tuple(self._registry)} if self._client_tracking else set()
 
     def should_handle(self, request: Request) -> bool:
         """Whether this server takes the request, by its path; override to decide otherwise."""
@@ -175,7 +156,12 @@ class Server(EventTarget):
             if self._started:
                 return self
             self._started = True
-        self._acceptor.start()
+        try:
+            self._acceptor.start()
+        except BaseException:
+            self._started = False
+            raise
+        owners.add(weakref.ref(self))
         self._call("listening")
         return self
 
@@ -244,12 +230,17 @@ class Server(EventTarget):
             while not self._stopped:
                 self._changed.wait()
 
+    def _disinherit(self) -> None:
+        """See `attendant.Owner`. To the child this server is closed; the parent goes on."""
+        self._lock = self._runtime.lock()
+        self._changed = Condition(self._runtime, self._lock)
+        self._closing = self._stopped = self._close_told = True
+        self._registry, self._unlink = {}, lambda: None
+        self._acceptor.disinherit()
+
     def _accepting_ended(self) -> None:
-        if self._unix_made is not None:
-            path, inode = self._unix_made
-            with contextlib.suppress(OSError):
-                if os.lstat(path).st_ino == inode:
-                    os.unlink(path)
+        owners.discard(weakref.ref(self))
+        self._unlink()
         with self._lock:
             self._closing = self._stopped = True
             self._changed.notify_all()

@@ -140,6 +140,7 @@ class Transport:
 
     def close(self) -> None:
         """Give the descriptor back; nobody may be in here."""
+        self._descriptor = -1  # the number may be another's in the next moment
         self._waiter.close()
         self._sock.close()
 
@@ -282,6 +283,16 @@ class TLSTransport(Transport):
         super().finish_writing()
 
 
+def check_context(context: Any, *, server_side: bool) -> None:
+    """TypeError unless `context` is an SSLContext, of whatever world; ValueError if it is for the other side."""
+    # Not by its class: gevent replaces that, and contexts made before are as good here.
+    if not callable(getattr(context, "wrap_bio", None)):
+        raise TypeError(f"ssl must be an ssl.SSLContext, not {context!r}")
+    wrong = ssl.PROTOCOL_TLS_CLIENT if server_side else ssl.PROTOCOL_TLS_SERVER
+    if context.protocol == wrong:
+        raise ValueError(f"ssl must be a context for {'servers' if server_side else 'clients'}, not {wrong.name}")
+
+
 def _told(question: Callable[[], Any]) -> Any:
     try:
         return question()
@@ -307,7 +318,12 @@ def connect(
 
     Raises OSError, or TimeoutError at `deadline`.
     """
-    transport = make(runtime.native_socket()(family, socket.SOCK_STREAM))
+    sock = runtime.native_socket()(family, socket.SOCK_STREAM)
+    try:
+        transport = make(sock)
+    except BaseException:
+        sock.close()
+        raise
     try:
         _await_connection(transport, address, deadline)
     except BaseException:

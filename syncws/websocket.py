@@ -1,7 +1,7 @@
 """`Connection`: a WebSocket after its opening handshake, for clients and servers alike.
 
-Rank 4, the top of the layers Lifecycle, Control, Outgoing, Incoming, Dispatching. There is one door into it, `_open`,
-whatever the connection comes from: a transport, what the handshake agreed, and the bytes read too early.
+Rank 4, the top of the layers Lifecycle, Control, Outgoing, Incoming, Dispatching, Tended. There is one door into
+it, `_open`, whatever the connection comes from: a transport, what the handshake agreed, and the bytes read too early.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
+from .attendant import owners
 from .deflate import Agreement
-from .dispatch import Dispatching
 from .errors import HandshakeError
 from .events import Event
 from .exchange import Request, Response
@@ -22,6 +22,7 @@ from .frames import encode_close
 from .lifecycle import CLOSED, CONNECTING, OPEN, STATE_NAMES, Role
 from .receiver import Receiver
 from .sender import Sender
+from .tending import Tended
 from .transport import Transport
 
 _IMPATIENCE = 0.5  # seconds for the closing handshake when a KeyboardInterrupt leaves a `with` block
@@ -52,7 +53,7 @@ class Supports(NamedTuple):
     binary: bool = True
 
 
-class Connection(Dispatching):
+class Connection(Tended):
     """What `Socket` is apart from how it is made."""
 
     #: the URL, in the W3C's form; empty on a server
@@ -110,6 +111,7 @@ class Connection(Dispatching):
         with self._lock:
             self._state = CLOSED
             self._released = self._done = True
+            owners.discard(self._reference)
             self._writer = None
             self._happenings.clear()
 
@@ -117,7 +119,7 @@ class Connection(Dispatching):
         options, server_side, deflate = self._options, self._server_side, opening.deflate
         self.request, self.response = opening.request, opening.response
         self.protocol, self.extensions = opening.protocol, opening.extensions
-        self._transport = opening.transport
+        self._take_over(opening.transport)
         self.remote_address, self.local_address = opening.transport.addresses()
         self._sender = Sender(
             masked=not server_side,
@@ -144,6 +146,13 @@ class Connection(Dispatching):
             self._sort(self._receiver.feed(leftover))
         finally:
             self._leave_reading(role)
+
+    def _disinherit(self) -> None:
+        super()._disinherit()
+        self._done = True
+        self._kept.clear()
+        self._inbox.clear()
+        self._verdict = self._unfinished = self._message_owner = None
 
     # -- closing -------------------------------------------------------------------------------------------------
 
@@ -217,9 +226,8 @@ class Connection(Dispatching):
         if transport is None or self._released:
             return
         # Nobody can be in here any more, so no lock is needed, and none is taken: this may run anywhere.
-        if self._state != CLOSED:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-        self._released = True
-        self._attendant.poller.forget(transport.descriptor)
         transport.shutdown()
-        transport.close()
+        self._give_descriptor_back()
+        if self._state != CLOSED:
+            # The last thing, for it raises where warnings are errors.
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)

@@ -170,6 +170,11 @@ class Peer:
     def close(self) -> None:
         self.sock.close()
 
+    def end(self) -> None:
+        """End our direction of the stream with FIN."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(_native.SHUT_WR)
+
     def reset(self) -> None:
         """End the connection with RST."""
         self.sock.setsockopt(_native.SOL_SOCKET, _native.SO_LINGER, struct.pack("ii", 1, 0))

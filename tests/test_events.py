@@ -153,14 +153,11 @@ def test_the_same_listener_twice_counts_once(target: Target, journal: Journal) -
 
 def test_a_bound_method_is_the_same_listener_each_time(target: Target) -> None:
     events: list[Event] = []
-    waiter = threading.Event()
     for _ in range(2):
         target.addEventListener("message", events.append)
-        target.addEventListener("message", waiter.is_set)
     fire(target)
     assert len(events) == 1
     target.removeEventListener("message", events.append)
-    target.removeEventListener("message", waiter.is_set)
     assert not target._has_listeners("message")
 
 
@@ -341,6 +338,7 @@ def test_a_listener_that_raises_is_logged_and_the_others_run(
 
     target.on("message", fail)
     target.on("message", journal("b"))
+    caplog.expected_errors = 1  # type: ignore[attr-defined]
     with caplog.at_level(logging.ERROR, logger="syncws"):
         fire(target)
     assert journal.take() == "b"

@@ -21,6 +21,7 @@ if MODE == "gevent":
     import gevent
     import gevent.event
     from gevent import socket
+    from gevent.select import select
 
     from syncws.gevent import Server, Socket
 
@@ -30,6 +31,7 @@ if MODE == "gevent":
 else:
     import socket
     import threading
+    from select import select
 
     from syncws import Server, Socket
 

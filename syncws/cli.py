@@ -1,0 +1,220 @@
+"""The command line: `python -m syncws serve`, `connect` and `demo`; also as the script `syncws`.
+
+Rank 6, over Server, talk and demo. Reads the arguments, says what fails in one line on stderr, and serves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import ssl
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from . import __version__, demo, talk
+from .errors import ConnectionClosed
+from .exchange import Request
+from .runtime import Condition, Runtime, deadline_after, remaining
+from .server import Server
+from .talk import complain, say, visible
+from .url import join_host
+
+_TAKING = 1.0  # seconds that all clients together have to take one message of a broadcast
+_WAITING = 64  # messages that wait for their broadcast, before those who send them have to
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(level=logging.WARNING, format="syncws: %(message)s")
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _leave_output()
+        return 1
+    return status
+
+
+def _leave_output() -> None:
+    """Whoever read our output is gone: what is still buffered must not fail again at the very end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# -- the arguments ------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("syncws", description="WebSockets from the command line.")
+    parser.add_argument("--version", action="version", version=f"syncws {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="a server that echoes, or passes on what it gets to all clients"))
+    _add_connect(commands.add_parser("connect", help="send lines to a server, print what comes"))
+    tour = commands.add_parser("demo", help="a tour of two seconds: a server and some clients")
+    tour.set_defaults(run=demo.run)
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)")
+    add("--port", type=_port, default=8765, help="0 = any free one (default: %(default)s)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--echo", action="store_true", help="send each message back (the default)")
+    kind.add_argument("--broadcast", action="store_true", help="send each message to all clients")
+    add("--gevent", action="store_true", help="a greenlet for each connection instead of a thread")
+    add("--compression", action="store_true", help="agree to permessage-deflate")
+    add("--max-payload", type=int, metavar="N", default=64 << 20, help="bytes of a message (default: 64 MiB)")
+    add("--ssl", nargs=2, metavar=("CERT", "KEY"), help="serve wss with this certificate, files in PEM")
+    add("--any-origin", action="store_true", help="also let in the pages of other hosts")
+    add("--cpu", type=int, metavar="N", help="keep the connections' threads on this CPU")
+    parser.set_defaults(run=_serve)
+
+
+def _add_connect(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("url", metavar="URL", help="ws://…, wss://… or ws+unix:/path:/target")
+    add("--header", action="append", default=[], metavar="'A: b'", help="a further header; may be repeated")
+    add("--subprotocol", action="append", metavar="S", help="a subprotocol to offer; may be repeated")
+    add("--text", action="extend", nargs="+", metavar="M", help="send these messages, not the lines of stdin")
+    add(
+        "--timeout",
+        type=_seconds,
+        metavar="S",
+        default=5.0,
+        help="seconds to connect, to wait for replies after the end of the input, and to close (default: 5)",
+    )
+    add("--json", action="store_true", help="tell in a last line of JSON how it ended")
+    parser.set_defaults(run=talk.run)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return port
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 1e6:
+        raise argparse.ArgumentTypeError("expected a number of seconds, more than 0")
+    return seconds
+
+
+# -- serve --------------------------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    relay = _Relay() if options.broadcast else None
+    try:
+        server = _make_server(options, relay.accept if relay else _echo)
+    except ModuleNotFoundError:
+        return complain("gevent is not installed: pip install 'syncws[gevent]'")
+    except ssl.SSLError as error:
+        return complain(f"cannot use this certificate and key: {error}")
+    except OSError as error:
+        return complain(f"cannot listen on {join_host(options.host, options.port)}: {talk.reason_of(error)}")
+    except ValueError as error:
+        return complain(str(error))
+    scheme = "wss" if options.ssl else "ws"
+    url = f"{scheme}://{join_host(options.host, server.address()[1])}/"
+    # When this is told, serve_forever has its hands on the signals already.
+    server.on("listening", lambda: _announce(url))
+    if relay:
+        relay.start(server)
+    # A second Ctrl-C: the clients are terminated by now.
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+def _make_server(options: argparse.Namespace, accept: Any) -> Server:
+    kind = Server
+    if options.gevent:
+        from .gevent import Server as kind  # type: ignore[assignment]
+    return kind(
+        accept,
+        host=options.host,
+        port=options.port,
+        origins=None if options.any_origin else "same",
+        ssl=_tls_context(*options.ssl) if options.ssl else None,
+        cpu=options.cpu,
+        compression=options.compression,
+        max_payload=options.max_payload,
+    )
+
+
+def _tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    for path in (certificate, key):
+        with contextlib.suppress(IsADirectoryError), open(path, "rb"):
+            pass
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _announce(url: str) -> None:
+    try:
+        say(f"listening on {visible(url)}")
+    except BrokenPipeError:
+        _leave_output()
+
+
+def _echo(ws: Any, request: Request) -> None:
+    for message in ws:
+        ws.send(message)
+
+
+class _Relay:
+    """Sends each message to all clients, from one loop, so that all of them see the same order.
+
+    The clients have a second for each message, all together. One that takes nothing any more is dropped at its end:
+    so it delays the others once, for that second, and those whose connection has room get the message all the same.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[str | bytes] = deque()
+
+    def start(self, server: Server) -> None:
+        runtime: Runtime = server._runtime
+        self._lock = runtime.lock()  # guards `_waiting`
+        self._changed = Condition(runtime, self._lock)
+        runtime.spawn("syncws-relay", self._run, server)
+
+    def accept(self, ws: Any, request: Request) -> None:
+        for message in ws:
+            self._put(message)
+
+    def _put(self, message: str | bytes) -> None:
+        with self._lock:
+            while len(self._waiting) >= _WAITING:
+                self._changed.wait()
+            self._waiting.append(message)
+            self._changed.notify_all()
+
+    def _take(self) -> str | bytes:
+        with self._lock:
+            while not self._waiting:
+                self._changed.wait()
+            self._changed.notify_all()
+            return self._waiting.popleft()
+
+    def _run(self, server: Server) -> None:
+        while True:
+            message = self._take()
+            deadline = deadline_after(_TAKING)
+            for ws in server.clients:
+                with contextlib.suppress(ConnectionClosed, TimeoutError):
+                    ws.send(message, timeout=remaining(deadline))

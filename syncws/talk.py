@@ -1,0 +1,279 @@
+"""The command `connect`: what is typed or piped in goes to a server, what comes from there is printed.
+
+Rank 6, over Socket. Each message is shown on one line, and nothing the server sends reaches a terminal unescaped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import contextlib
+import json
+import os
+import re
+import signal
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from . import url as _url
+from .client import Socket
+from .errors import ConnectionClosed, HandshakeError
+from .incoming import CLEAN_CODES
+
+_QUIET = 0.2  # seconds without a message, after which the replies are in
+_SHOWN_BYTES = 32
+_PROMPT = "> "
+# Controls, line separators, marks that turn the direction of writing, and halves of surrogate pairs.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """`text` on one line, harmless to a terminal: control characters and their kin as escapes."""
+    return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
+
+
+def shown(message: str | bytes) -> str:
+    """A message as it is printed: text as it is, of binary its size and its beginning."""
+    if isinstance(message, str):
+        return visible(message)
+    dots = " …" if len(message) > _SHOWN_BYTES else ""
+    return f"<binary, {len(message)} bytes: {message[:_SHOWN_BYTES].hex(' ')}{dots}>"
+
+
+def say(line: str) -> None:
+    """One line on stdout, at once."""
+    print(line, flush=True)
+
+
+def complain(line: str) -> int:
+    """One line on stderr; returns the status of a command that failed."""
+    print(f"syncws: {visible(line)}", file=sys.stderr, flush=True)
+    return 1
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says is wrong, without number and address."""
+    if isinstance(error, ssl.SSLError) or not error.errno:
+        return str(error)
+    text = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return f"{error.filename}: {text}" if error.filename else text
+
+
+def run(options: argparse.Namespace) -> int:
+    """`connect`: returns the exit status."""
+    try:
+        ws = _connect(options)
+    except (OSError, HandshakeError, ValueError) as error:
+        return _failed(_explained(error, options.url), options.json)
+    talk = _Talk(ws, options.timeout)
+    try:
+        if options.text is not None:
+            talk.exchange(options.text)
+        elif sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+            talk.interact()
+        else:
+            talk.exchange(_lines_of_stdin())
+        return talk.report(options.json)
+    finally:
+        ws.terminate()  # nothing, unless something went wrong
+
+
+def _connect(options: argparse.Namespace) -> Socket:
+    return Socket(
+        options.url,
+        options.subprotocol,
+        headers=[_header(text) for text in options.header],
+        handshake_timeout=options.timeout,
+        close_timeout=options.timeout,
+    )
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ValueError("a header looks like 'Name: value'")
+    return name.strip(), value.strip()
+
+
+def _explained(error: Exception, url: str) -> str:
+    if isinstance(error, OSError) and not (isinstance(error, TimeoutError) and not error.errno):
+        return f"cannot connect to {_url.parse(url).url}: {reason_of(error)}"
+    if isinstance(error, HandshakeError) and error.response is not None and error.response.body:
+        why = error.response.body.decode("utf-8", "replace").strip().partition("\n")[0]
+        return f"{error}: {why[:200]}"
+    return str(error)
+
+
+def _failed(line: str, as_json: bool) -> int:
+    status = complain(line)
+    if as_json:
+        _say_json({"error": line})
+    return status
+
+
+def _say_json(value: dict[str, Any]) -> None:
+    # Beyond ASCII all is escaped; DEL is the one control character that JSON lets through.
+    say(json.dumps(value).replace("\x7f", "\\u007f"))
+
+
+def _lines_of_stdin() -> Iterator[str]:
+    # Not by way of sys.stdin: the interpreter cannot end while another thread waits inside its buffer.
+    if sys.stdin is None:
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    rest = ""
+    while data := os.read(sys.stdin.fileno(), 1 << 16):
+        *lines, rest = (rest + decoder.decode(data)).split("\n")
+        for line in lines:
+            yield line.removesuffix("\r")
+    rest += decoder.decode(b"", True)
+    if rest:
+        yield rest
+
+
+class _Talk:
+    """One connection, from its opening to the report of how it ended."""
+
+    def __init__(self, ws: Socket, timeout: float) -> None:
+        self._ws = ws
+        self._timeout = timeout
+        self._changed = threading.Condition()  # guards the two counts
+        self._sent = 0
+        self._received = 0
+        self._input_error = ""
+        self._leaving = False  # interactive: nobody is at the prompt any more
+        self._pinged: set[bytes] = set()  # interactive: payloads of pings that were asked for
+        self._interrupted = False
+        self._errors: list[BaseException] = []
+        self._closings: list[Any] = []
+        ws.onerror = lambda event: self._errors.append(event.error)
+        ws.onclose = self._closed
+
+    def _closed(self, event: Any) -> None:
+        self._closings.append(event)
+
+    # -- from a file or a pipe -----------------------------------------------------------------------------
+
+    def exchange(self, lines: Iterable[str]) -> None:
+        """Send `lines` from a thread of their own, print what comes, and close when the replies are in."""
+        threading.Thread(target=self._send_all, args=(lines,), daemon=True).start()
+        try:
+            while True:
+                message = self._ws.recv()
+                say(shown(message))
+                with self._changed:
+                    self._received += 1
+                    self._changed.notify_all()
+        except ConnectionClosed:
+            self._finish()
+        except KeyboardInterrupt:
+            self._interrupted = True
+            self._ws.close(1000)
+            self._finish()
+
+    def _send_all(self, lines: Iterable[str]) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            try:
+                for line in lines:
+                    self._ws.send(line)
+                    self._sent += 1
+                self._await_replies()
+            except UnicodeError:
+                self._input_error = "the input is not UTF-8"
+            except OSError as error:
+                self._input_error = f"cannot read the input: {reason_of(error)}"
+            self._ws.close(1000)
+
+    def _await_replies(self) -> None:
+        """Until as many messages came as were sent, and then none for a moment; with nothing sent, to the end."""
+        deadline = time.monotonic() + self._timeout
+        with self._changed:
+            self._changed.wait_for(lambda: 0 < self._sent <= self._received, self._timeout)
+            seen = -1
+            while seen != self._received and time.monotonic() < deadline:
+                seen = self._received
+                self._changed.wait(_QUIET)
+
+    def _finish(self) -> None:
+        try:
+            if not self._ws.wait_closed(self._timeout):
+                self._ws.terminate()
+                self._ws.wait_closed(1)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            self._ws.terminate()
+            self._ws.wait_closed(1)
+
+    # -- at a terminal ---------------------------------------------------------------------------------------
+
+    def interact(self) -> None:
+        """Prompt for lines to send; end of file (Ctrl-D) or Ctrl-C close. `/ping` and `/close` are commands."""
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  (editing and history for input())
+        say(f"connected to {visible(self._ws.url)}; /ping, /close [CODE [REASON]], Ctrl-D to leave")
+        ws = self._ws
+        ws.onmessage = lambda event: _say_above_prompt(f"< {shown(event.data)}")
+        ws.onpong = self._tell_pong
+        ws.addEventListener("close", self._leave_prompt)
+        # The signal may come from _leave_prompt, and later than it was wanted.
+        with contextlib.suppress(EOFError, KeyboardInterrupt, ConnectionClosed):
+            while ws.readyState == ws.OPEN:
+                self._obey(input(_PROMPT))
+        self._leaving = True
+        ws.close(1000)
+        self._finish()
+        self._interrupted = False
+        say("")
+
+    def _obey(self, line: str) -> None:
+        command, _, rest = line.partition(" ")
+        try:
+            if command == "/ping":
+                self._pinged.add(rest.encode())
+                self._ws.ping(rest)
+            elif command == "/close":
+                code, _, reason = rest.partition(" ")
+                self._ws.close(int(code) if code else 1000, reason)
+            else:
+                self._ws.send(line)
+        except ValueError as error:
+            complain(str(error))
+
+    def _tell_pong(self, event: Any) -> None:
+        # Those of the keepalive are not worth a line.
+        if event.data in self._pinged:
+            _say_above_prompt(f"pong after {(self._ws.latency or 0) * 1000:.1f} ms")
+
+    def _leave_prompt(self, event: Any) -> None:
+        # Only a signal gets the main thread out of input().
+        if not self._leaving:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def report(self, as_json: bool) -> int:
+        """Say how it ended, where that is asked for or is no good; the exit status."""
+        if self._input_error:
+            return _failed(self._input_error, as_json)
+        event = self._closings[0] if self._closings else None
+        closed = ConnectionClosed(event.code, event.reason, event.wasClean) if event else ConnectionClosed()
+        good = closed.code in CLEAN_CODES
+        if not good and not self._interrupted:
+            complain(f"the server broke the protocol: {self._errors[0]}" if self._errors else str(closed))
+        if as_json:
+            _say_json({"code": closed.code, "reason": closed.reason, "clean": closed.wasClean})
+        if self._interrupted:
+            return 130
+        return 0 if good else 1
+
+
+def _say_above_prompt(line: str) -> None:
+    """Print a line above the prompt, and what has been typed there again."""
+    readline = sys.modules.get("readline")
+    typed = readline.get_line_buffer() if readline else ""
+    sys.stdout.write(f"\r\x1b[K{line}\n{_PROMPT}{typed}")
+    sys.stdout.flush()

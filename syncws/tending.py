@@ -1,0 +1,84 @@
+"""What the attendant does for one connection: it reads while nobody does, and writes what the kernel did not take.
+
+Rank 4, over Dispatching. All of this runs on the attendant's thread: nothing here waits, and nothing calls the user.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .dispatch import Dispatching
+from .lifecycle import CLOSED, CLOSING, OPEN
+from .runtime import READ, WRITE
+
+_MOST_READS = 16  # of one connection, before the attendant turns to the next
+
+
+class Tended(Dispatching):
+    """The charge of an attendant; see `attendant.Charge`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._activity_seen = -1
+
+    def _tend(self, ticked: bool) -> int | None:
+        """See `attendant.Charge`."""
+        if ticked:
+            self._relieve()
+        if self._state == OPEN and self._is_read():
+            return self._tend_read()
+        if self._state in (OPEN, CLOSING):
+            self._mind()
+        with self._lock:
+            if self._state == CLOSED and self._happenings and self._next() is None:
+                return 0  # a close that hesitates
+            return self._answer(self._events_wanted())
+
+    def _tend_read(self) -> int | None:
+        """On the attendant: somebody reads; look again at the next tick, and write what could not be written."""
+        with self._lock:
+            events = self._events_wanted() or 0
+            if events & WRITE:
+                return events
+            return self._answer(None if self._reader is not None else 0)
+
+    def _answer(self, events: int | None) -> int | None:
+        """With the state lock."""
+        if events is None:
+            self._watched = False
+        return events
+
+    def _activity(self) -> int:
+        """A number that changes while somebody reads, or takes messages."""
+        return self._reads + self._decoded - len(self._inbox)
+
+    def _is_read(self) -> bool:
+        """On the attendant: whether somebody has been reading since the last look."""
+        activity = self._activity()
+        seen, self._activity_seen = self._activity_seen, activity
+        return activity != seen
+
+    def _mind(self) -> None:
+        """On the attendant: act and read on behalf of whoever will take what comes. Does not wait."""
+        self._act_on_verdict(jump=True)
+        for _ in range(_MOST_READS):
+            if not self._read_for_others() or self._transport is None or not self._transport.holds_data():
+                break
+        self._activity_seen = self._activity()  # our own reads are not somebody's
+        self._flush()
+
+    def _events_wanted(self) -> int | None:
+        """With the state lock: what the attendant should be called for; see `Charge._tend`."""
+        transport = self._transport
+        if self._state == CLOSED or transport is None:
+            return None
+        events = WRITE if self._out or transport.wants_to_write() else 0
+        if self._verdict is not None:
+            return 0  # a verdict is acted on at the next tick, also while the peer takes nothing of what we write
+        if self._reader is None and transport.holds_data() and self._has_room():
+            return events or 0
+        if self._reader is None:
+            if self._has_room():
+                return events | READ
+            self._held_back = not self._paused
+        return events or None

@@ -1,0 +1,88 @@
+"""A `Socket`, as a client has it or as a server has it, and at its other end the strict peer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket as _native
+from collections.abc import Iterator
+from typing import Any
+
+import world
+from peer import TEXT, Peer
+
+SIDES = ("client", "server")
+SMALL = 16384  # bytes of socket buffer, so that a write soon blocks
+BLOCKING = bytes(192 * 1024)  # a message that does not fit into such buffers
+
+
+@contextlib.contextmanager
+def connected(
+    side: str = "client", *, answer: tuple[str, ...] = (), extra: bytes = b"", small: bool = False, **options: Any
+) -> Iterator[tuple[Any, Peer]]:
+    """An open `Socket` of that side and its peer. `answer`, `extra`: see `Peer`. `small`: tiny buffers towards it."""
+    with contextlib.ExitStack() as stack:
+        make = _client if side == "client" else _server
+        ws, peer = make(stack, answer, extra, small, options)
+        stack.callback(ws.terminate)
+        stack.callback(peer.close)
+        yield ws, peer
+
+
+def _client(stack: Any, answer: Any, extra: bytes, small: bool, options: Any) -> tuple[Any, Peer]:
+    listener = stack.enter_context(world.raw_listener())
+    address = listener.getsockname()
+    if small:
+        listener.setsockopt(_native.SOL_SOCKET, _native.SO_RCVBUF, SMALL)
+        options["sock"] = world.raw_connection(address)
+        options["sock"].setsockopt(_native.SOL_SOCKET, _native.SO_SNDBUF, SMALL)
+    accepting = world.spawn(Peer.accept, listener, *answer, extra=extra)
+    ws = world.Socket(f"ws://127.0.0.1:{address[1]}/", **options)
+    return ws, accepting.result()
+
+
+def _server(stack: Any, answer: Any, extra: bytes, small: bool, options: Any) -> tuple[Any, Peer]:
+    listener = world.raw_listener()
+    if small:
+        listener.setsockopt(_native.SOL_SOCKET, _native.SO_SNDBUF, SMALL)
+    sockets: list[Any] = []
+    arrived, over = world.Event(), world.Event()
+
+    def accept(ws: Any, request: Any) -> None:
+        sockets.append(ws)
+        arrived.set()
+        over.wait()
+
+    server = stack.enter_context(world.Server(accept, sock=listener, **options))
+    stack.callback(over.set)
+    peer = Peer.connect(server, "/", *answer, extra=extra)
+    if small:
+        peer.sock.setsockopt(_native.SOL_SOCKET, _native.SO_RCVBUF, SMALL)
+    assert arrived.wait(world.PATIENCE)
+    return sockets[0], peer
+
+
+class Journal:
+    """What the listeners of a socket were told, in order: types, or messages."""
+
+    def __init__(self, ws: Any, *types: str) -> None:
+        self.told: list[Any] = []
+        self.events: list[Any] = []
+        self.states: list[int] = []
+        for type in types or ("open", "message", "error", "close"):
+            ws.addEventListener(type, self._note)
+
+    def _note(self, event: Any) -> None:
+        self.states.append(event.target.readyState)
+        self.events.append(event)
+        self.told.append(event.data if event.type == "message" else event.type)
+
+    def last(self, type: str) -> Any:
+        return [event for event in self.events if event.type == type][-1]
+
+
+def still_works(ws: Any, peer: Peer) -> None:
+    """A message each way."""
+    ws.send("still here")
+    assert peer.read()[2:] == (TEXT, not peer.client, b"still here")
+    peer.send(TEXT, b"and so am I")
+    assert ws.recv(world.PATIENCE) == "and so am I"
