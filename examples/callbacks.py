@@ -27,6 +27,6 @@ def message(event):
 
 
 ws.onerror = lambda event: print("error:", event.message)
-ws.onclose = lambda event: print("closed:", event.code, event.reason, "clean" if event.wasClean else "not clean")
+ws.onclose = lambda event: print("closed:", event.code, event.reason)
 ws.wait_closed()
 sys.exit(0 if ws.close_code == 1000 else 1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .errors import HandshakeError
+from .errors import USERS_ERRORS, HandshakeError
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import (
@@ -34,7 +34,7 @@ logger = logging.getLogger("syncws")
 
 _READ_SIZE = 4096
 _LINGER = 1.0  # seconds a refused client has to read the answer and leave
-_LINGER_BYTES = 1 << 20
+_LINGER_BYTES = 1 << 17
 
 Handler = Callable[[Any, Request], object]
 
@@ -48,6 +48,16 @@ class ClientInfo(NamedTuple):
 
 
 Verifier = Callable[[ClientInfo], "bool | Response"]
+
+
+class _ForeignOrigin(HandshakeError):
+    """The browser's page is another host's."""
+
+    def advice(self) -> str:
+        """For the log; the client is not told."""
+        assert self.request is not None
+        origin = shown(self.request.headers.get("Origin", ""))
+        return f"; origins=[{origin}] would let it in, origins=None any"
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Admission:
     def judge(self, request: Request, should_handle: Callable[[Request], bool]) -> Agreed:
         """Whether the client is let in; HandshakeError with the status if not."""
         check(request)
-        if not should_handle(request):
+        if not _asked("should_handle", should_handle, request):
             raise HandshakeError("this path is not served here", status=400, request=request)
         self.handler(request)
         self._judge_origin(request)
@@ -105,24 +115,25 @@ class Admission:
     def _judge_origin(self, request: Request) -> None:
         if origin_allowed(request, self.origins):
             return
-        origin = shown(request.headers.get("Origin", ""))
-        logger.warning(
-            "refused a page of the origin %s; origins=[%s] would let it in, origins=None any", origin, origin
-        )
-        raise HandshakeError("this origin is not allowed", status=403, request=request)
+        raise _ForeignOrigin("this origin is not allowed", status=403, request=request)
 
     def _verify(self, request: Request) -> None:
         if self.verify_client is None:
             return
         info = ClientInfo(request.headers.get("Origin"), request.secure, request)
-        try:
-            verdict = self.verify_client(info)
-        except Exception as error:
-            raise HandshakeError("verify_client failed", status=500, request=request) from error
+        verdict = _asked("verify_client", self.verify_client, info)
         if isinstance(verdict, Response):
             raise HandshakeError("verify_client refused", response=verdict, request=request)
         if not verdict:
             raise HandshakeError("not authorized", status=401, request=request)
+
+
+def _asked(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the user's answers; HandshakeError 500 if it raises."""
+    try:
+        return function(*arguments)
+    except USERS_ERRORS as error:
+        raise HandshakeError(f"{what} failed", status=500) from error
 
 
 def read_request(
@@ -143,12 +154,14 @@ def read_request(
 def refuse(transport: Transport, error: HandshakeError) -> None:
     """Answer a failed handshake, and give the client a moment to read that. The caller closes."""
     ours = error.status == 500
+    advice = error.advice() if isinstance(error, _ForeignOrigin) else ""
     logger.log(
-        logging.ERROR if ours else logging.INFO,
-        "refused %s: %s %s",
+        logging.ERROR if ours else logging.WARNING if advice else logging.INFO,
+        "refused %s: %s %s%s",
         transport.addresses()[0],
         error.status,
         error,
+        advice,
         exc_info=error.__cause__ if ours else None,
     )
     if error.status is None:

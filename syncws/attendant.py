@@ -22,6 +22,7 @@ logger = logging.getLogger("syncws")
 
 #: Seconds between two looks at the connections that may be unread; one is minded after one to two of them.
 TICK = 0.2
+_SWEEP = 256  # timers, from which on cancelled ones are looked for
 
 
 class Charge(Protocol):
@@ -64,10 +65,11 @@ class Attendant:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._poller = Poller(runtime)
-        # Guards the four below; never held while anything of a charge is called.
+        # Guards the five below; never held while anything of a charge is called.
         self._lock = runtime.lock()
         self._timers: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
+        self._sweep_at = _SWEEP
         self._urgent: deque[weakref.ref[Charge]] = deque()
         self._wakes_at = 0.0
         # Only the attendant's own thread touches these.
@@ -103,11 +105,19 @@ class Attendant:
         """Call `function`, which must not block, at `when` (time.monotonic)."""
         timer = Timer(when, function)
         with self._lock:
+            if len(self._timers) >= self._sweep_at:
+                self._sweep()
             heapq.heappush(self._timers, (when, next(self._sequence), timer))
             late = when < self._wakes_at
         if late:
             self._poller.ring()
         return timer
+
+    def _sweep(self) -> None:
+        """With the lock: drop cancelled timers, which would stay until they fall due."""
+        self._timers = [entry for entry in self._timers if entry[2].function is not None]
+        heapq.heapify(self._timers)
+        self._sweep_at = max(2 * len(self._timers), _SWEEP)
 
     def watch(self, charge: weakref.ref[Charge]) -> None:
         """Look at a charge from the next tick on, until it lets go."""

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("syncws", description="WebSockets from the command line.")
     parser.add_argument("--version", action="version", version=f"syncws {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_serve(commands.add_parser("serve", help="a server that echoes, or passes on what it gets to all clients"))
+    _add_serve(commands.add_parser("serve", help="a server: echo, or each message to all clients"))
     _add_connect(commands.add_parser("connect", help="send lines to a server, print what comes"))
     tour = commands.add_parser("demo", help="a tour of two seconds: a server and some clients")
     tour.set_defaults(run=demo.run)
@@ -119,11 +119,13 @@ def _seconds(text: str) -> float:
 def _serve(options: argparse.Namespace) -> int:
     relay = _Relay() if options.broadcast else None
     try:
-        server = _make_server(options, relay.accept if relay else _echo)
+        context = _tls_context(*options.ssl) if options.ssl else None
+    except OSError as error:
+        return complain(f"cannot use this certificate and key: {talk.reason_of(error)}")
+    try:
+        server = _make_server(options, relay.accept if relay else _echo, context)
     except ModuleNotFoundError:
         return complain("gevent is not installed: pip install 'syncws[gevent]'")
-    except ssl.SSLError as error:
-        return complain(f"cannot use this certificate and key: {error}")
     except OSError as error:
         return complain(f"cannot listen on {join_host(options.host, options.port)}: {talk.reason_of(error)}")
     except ValueError as error:
@@ -140,16 +142,16 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _make_server(options: argparse.Namespace, accept: Any) -> Server:
+def _make_server(options: argparse.Namespace, accept: Any, context: ssl.SSLContext | None) -> Server:
     kind = Server
     if options.gevent:
-        from .gevent import Server as kind  # type: ignore[assignment]
+        from .gevent import Server as kind
     return kind(
         accept,
         host=options.host,
         port=options.port,
         origins=None if options.any_origin else "same",
-        ssl=_tls_context(*options.ssl) if options.ssl else None,
+        ssl=context,
         cpu=options.cpu,
         compression=options.compression,
         max_payload=options.max_payload,
@@ -158,7 +160,7 @@ def _make_server(options: argparse.Namespace, accept: Any) -> Server:
 
 def _tls_context(certificate: str, key: str) -> ssl.SSLContext:
     for path in (certificate, key):
-        with contextlib.suppress(IsADirectoryError), open(path, "rb"):
+        with open(path, "rb"):  # the ssl module would not say which of the two cannot be read
             pass
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -180,8 +182,8 @@ def _echo(ws: Any, request: Request) -> None:
 class _Relay:
     """Sends each message to all clients, from one loop, so that all of them see the same order.
 
-    The clients have a second for each message, all together. One that takes nothing any more is dropped at its end:
-    so it delays the others once, for that second, and those whose connection has room get the message all the same.
+    The clients have a second for each message, all together. One that takes nothing any more is dropped
+    at its end: so it delays the others once, and those with room in their connection miss nothing.
     """
 
     def __init__(self) -> None:

@@ -66,7 +66,7 @@ def _chat(ws: Any, request: Request) -> None:
     _members.append(ws)
     try:
         for message in ws:
-            for member in list(_members):
+            for member in tuple(_members):
                 member.send(f"{request.query['name'][0]}: {message}", timeout=1)
     finally:
         _members.remove(ws)
@@ -108,7 +108,8 @@ def _listening(url: str) -> None:
 
 def _listener(name: str, heard: list[str]) -> Callable[[Any], None]:
     def on_message(event: Any) -> None:
-        heard.append(f"{name}'s listener heard {event.data!r} on the thread {threading.current_thread().name}")
+        thread = threading.current_thread().name
+        heard.append(f"{name}'s listener heard {event.data!r} on the thread {thread}")
 
     return on_message
 

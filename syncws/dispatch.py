@@ -61,7 +61,7 @@ class Dispatching(Incoming):
         if not self._happenings:
             return "message" if listened and self._inbox and not self._paused else None
         after, event = self._happenings[0]
-        if after <= self._decoded - len(self._inbox):
+        if after <= self._decoded - len(self._inbox) or not self._inbox:
             return "event"
         # Messages stand before it.
         if listened:
@@ -234,6 +234,7 @@ class Dispatching(Incoming):
             event = self._happenings.popleft()[1]
             if event.type == "close":
                 self._close_fired = True
+                self._kept.clear()  # nothing fires after it
         event._target = self
         try:
             self._call(event.type, event)
@@ -278,7 +279,9 @@ class Dispatching(Incoming):
                     self._held_back = self._held_back or not self._has_room()
                     return self._changed.wait(remaining(deadline))
                 self._reader = role
-            return self._read(remaining(deadline))
+            something = self._read(remaining(deadline))
+            self._drop_overflow()
+            return something
         finally:
             self._leave_reading(role)
 
@@ -330,7 +333,7 @@ class Dispatching(Incoming):
     def _read_until_closed(self, deadline: float | None) -> bool:
         while self._state != CLOSED:
             self._act_on_verdict(jump=True)
-            if not self._read_or_wait(deadline, lambda: self._state == CLOSED):
+            if not self._read_or_wait(deadline, lambda: self._state == CLOSED, for_message=False):
                 return False
         return True
 

@@ -30,6 +30,10 @@ CLOSE_MEANINGS: dict[int, str] = {
     1014: "bad gateway",
 }
 
+#: What a function of the user's may raise, and no more than its connection suffers from. GreenletExit is not
+#: among them, nor the time-outs of gevent: these end whatever runs.
+USERS_ERRORS = (Exception, SystemExit, KeyboardInterrupt)
+
 
 class WebSocketError(Exception):
     """The base of what syncws raises, time-outs (`TimeoutError`) and the system's `OSError` aside."""

@@ -62,6 +62,9 @@ class GreenletRuntime(Runtime):
     def native_epoll(self) -> Any:
         return gevent.monkey.get_original("select", "epoll")()
 
+    def native_close(self, descriptor: int) -> None:
+        gevent.monkey.get_original("os", "close")(descriptor)  # gevent's own is put off until the hub comes to it
+
 
 class HubWaiter:
     """Waits in the hub. Keeps the watcher for reading, the usual one; another wait makes its own."""

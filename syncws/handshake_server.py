@@ -14,7 +14,7 @@ import h11
 
 from .deflate import NAME as PERMESSAGE_DEFLATE
 from .deflate import Deflate, accept
-from .errors import HandshakeError
+from .errors import USERS_ERRORS, HandshakeError
 from .exchange import Request, Response, head_bytes, split_target
 from .handshake import (
     Agreed,
@@ -284,7 +284,7 @@ def _parsed(request: Request, name: str, parse: Callable[[list[str]], list[Any]]
 def _selected(request: Request, offered: list[str], select: Selector) -> str:
     try:
         chosen = select(list(offered), request)
-    except Exception as error:
+    except USERS_ERRORS as error:
         raise HandshakeError("select_subprotocol failed", status=500, request=request) from error
     if chosen is None:
         return ""

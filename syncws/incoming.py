@@ -24,6 +24,7 @@ from .runtime import remaining
 
 _LEAST_BUFFER = 2048
 _MOST_BUFFER = 1 << 18
+_UNTOUCHED = 0xF0  # no frame begins so
 #: Close codes after which an iteration ends without an error
 CLEAN_CODES = (1000, 1001, 1005)
 
@@ -152,18 +153,18 @@ class Incoming(Outgoing):
                 self._streamed = taken
             return taken
 
-    def _read_or_wait(self, deadline: float | None, ready: Any) -> bool:
+    def _read_or_wait(self, deadline: float | None, ready: Any, for_message: bool = True) -> bool:
         """One step towards `ready()`: a read, or a wait for whoever reads. False at the deadline.
 
-        Raises ConnectionClosed when nothing more can come.
+        Raises ConnectionClosed when a message is waited for and none can come any more.
         """
         role = Role()
         self._act_on_verdict()
         try:
             with self._lock:
-                if ready():
-                    return True
-                if self._nothing_more():
+                if ready() or (self._verdict is not None and not self._inbox):
+                    return True  # or the verdict came after the look at it
+                if for_message and self._nothing_more():
                     raise self._closed_error()
                 if not self._may_read() or self._paused:
                     return self._changed.wait(remaining(deadline)) or not _is_past(deadline)
@@ -178,7 +179,9 @@ class Incoming(Outgoing):
 
     def _may_read(self) -> bool:
         """With the state lock: whether the reader's role is free, and reading makes sense."""
-        return self._reader is None and self._verdict is None and self._state not in (CONNECTING, CLOSED)
+        if self._reader is not None or self._verdict is not None or self._ended:
+            return False
+        return self._state not in (CONNECTING, CLOSED)
 
     def _made_room(self) -> None:
         """A message was taken after the attendant had stopped at a full inbox."""
@@ -193,25 +196,28 @@ class Incoming(Outgoing):
 
     def _read(self, timeout: float | None) -> bool:
         """As the reader: one read; what came is decoded and put where it belongs. False: nothing came in time."""
-        transport = self._transport
+        transport, buffer = self._transport, self._buffer
         assert transport is not None
-        count = transport.read(self._buffer, timeout)
-        if count is None:
-            return False
+        buffer[0] = _UNTOUCHED
+        try:
+            count = transport.read(buffer, timeout)
+            if count:
+                self._take_in(buffer, count)
+        except BaseException:
+            # Interrupted in the wait, nothing is lost. Behind it, bytes are, and nothing after them makes sense.
+            if buffer[0] != _UNTOUCHED:
+                self._abort("interrupted while reading")
+            raise
         if count == 0:
             self._ended = True
-            return True
+        return count is not None
+
+    def _take_in(self, buffer: bytearray, count: int) -> None:
         self.bytes_received += count
         self._reads += 1
         if not self._draining:
-            try:
-                self._sort(self._receiver.feed(self._buffer, count))
-            except BaseException:
-                # Bytes were taken from the stream and are lost: nothing behind them makes sense.
-                self._abort("interrupted while decoding")
-                raise
+            self._sort(self._receiver.feed(buffer, count))
             self._fit_buffer(count)
-        return True
 
     def _fit_buffer(self, count: int) -> None:
         """As the reader: a buffer that grows with what comes, and shrinks again."""

@@ -9,10 +9,12 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import socket
 import stat
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -180,6 +182,7 @@ class Acceptor:
         self._ended = ended
         self._failed = failed
         self._poller: Poller | None = None  # made late: a server made before a fork may be started after it
+        self._runner: object = None
         self._stopping = False
         self._back_off = _FIRST_BACK_OFF
         self._logged = 0.0
@@ -199,6 +202,10 @@ class Acceptor:
         if self._poller is not None:
             self._poller.ring()
 
+    def is_current(self) -> bool:
+        """Whether the caller runs on the accept loop, which therefore cannot end before it returns."""
+        return self._runner == self._runtime.current()
+
     def disinherit(self) -> None:
         """In the child of a fork: leave accepting to the parent."""
         self._stopping = True
@@ -207,6 +214,7 @@ class Acceptor:
             self._poller.close()
 
     def _run(self, poller: Poller) -> None:
+        self._runner = self._runtime.current()
         try:
             for descriptor in self._listeners:
                 poller.arm(descriptor, READ)
@@ -244,5 +252,32 @@ class Acceptor:
             self._logged = now
             logger.error("cannot accept connections for now: %s", error)
             self._failed(error)
+        if self._stopping:
+            return
         self._runtime.sleep(self._back_off)
         self._back_off = min(2 * self._back_off, _LAST_BACK_OFF)
+
+
+@contextlib.contextmanager
+def stop_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Call `stop` on Ctrl-C and SIGTERM, where that is possible and nobody else does anything about them.
+
+    Gives the list of those that came. Greenlets need it for Ctrl-C too: KeyboardInterrupt hits whichever runs.
+    """
+    came: list[int] = []
+
+    def take(number: int, _: object) -> None:
+        came.append(number)
+        stop()
+
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if threading.current_thread() is not threading.main_thread():
+        usual = {}
+    replaced = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    for number in replaced:
+        signal.signal(number, take)
+    try:
+        yield came
+    finally:
+        for number in replaced:
+            signal.signal(number, usual[number])

@@ -39,7 +39,11 @@ class Outgoing(Control):
     @property
     def bufferedAmount(self) -> int:
         """Bytes, framing included, that a `send` still at work has not handed to the system."""
-        return sum(len(buffer) for buffer in self._out.copy())
+        while True:
+            try:
+                return sum(len(buffer) for buffer in self._out.copy())
+            except RuntimeError:  # without a GIL the writer can change it meanwhile
+                continue
 
     def send(
         self,

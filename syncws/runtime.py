@@ -87,6 +87,9 @@ class Runtime:
     def native_epoll(self) -> Any:
         return select.epoll()
 
+    def native_close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
     def adopt(self, sock: socket.socket) -> socket.socket:
         """A socket of the native class for the same descriptor, which `sock` gives up."""
         native = self.native_socket()
@@ -140,9 +143,11 @@ class Condition:
         try:
             return self._runtime.acquire(bell, None if timeout is None else max(timeout, 0))
         finally:
-            self._take_back()
-            if bell in self._waiting:
-                self._waiting.remove(bell)
+            try:
+                self._take_back()
+            finally:
+                if bell in self._waiting:
+                    self._waiting.remove(bell)
 
     def notify_all(self) -> None:
         if self._waiting:
@@ -214,8 +219,8 @@ class Poller:
         # Their numbers may be somebody else's in the next moment: a late `ring` must not write there.
         bell, self._bell = self._bell, -1
         clapper, self._clapper = self._clapper, -1
-        os.close(bell)
-        os.close(clapper)
+        self._runtime.native_close(bell)
+        self._runtime.native_close(clapper)
 
 
 _ONE_SHOT = getattr(select, "EPOLLONESHOT", 1 << 30)

@@ -8,27 +8,24 @@ Rank 5. What happens to one connection, in order:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
 import socket as _socket
 import ssl as _ssl
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .admission import Admission, Handler, HandshakeSocket, Verifier, read_request, refuse
 from .attendant import owners
 from .client import Acceptance, Socket
-from .errors import ConnectionClosed, HandshakeError
+from .errors import USERS_ERRORS, ConnectionClosed, HandshakeError
 from .events import EventTarget
 from .exchange import Request
 from .frames import encode_close
 from .handshake_server import Selector, accept_response, response_bytes
-from .listen import Acceptor, listen
+from .listen import Acceptor, listen, stop_signals
 from .options import ConnectionOptions, Options, check_timeout
 from .runtime import Condition, Runtime, current_runtime, deadline_after, remaining
 from .transport import TLSTransport, Transport, check_context
@@ -39,7 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("syncws")
 
-_HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C
+_HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C or SIGTERM
+_GRACE = 0.5  # seconds for connections to be gone that were terminated
 _UNFINISHED = 128  # handshakes beyond max_connections that may be under way
 _Self = TypeVar("_Self", bound="Server")
 
@@ -167,15 +165,15 @@ class Server(EventTarget):
 
     def serve_forever(self) -> None:
         """Accept, and return when the server is closed: by `close`, or cleanly by Ctrl-C or SIGTERM."""
-        with _sigterm(self._acceptor.stop):
-            try:
+        try:
+            with stop_signals(self._acceptor.stop) as came:
                 self.start()
                 with self._lock:
                     while not self._stopped:
                         self._changed.wait()
-                self.close()
-            except KeyboardInterrupt:
-                self.close(timeout=_HURRY)
+            self.close(timeout=_HURRY if came else None)
+        except KeyboardInterrupt:
+            self.close(timeout=_HURRY)
 
     def close(
         self, code: int | None = 1001, reason: str = "", *, clients: str = "close", timeout: float | None = None
@@ -227,7 +225,7 @@ class Server(EventTarget):
             self._accepting_ended()
         self._acceptor.stop()
         with self._lock:
-            while not self._stopped:
+            while not self._stopped and not self._acceptor.is_current():
                 self._changed.wait()
 
     def _disinherit(self) -> None:
@@ -255,9 +253,12 @@ class Server(EventTarget):
                 ws.terminate()
             else:
                 ws.close(code, reason)
-        for ws in sockets:
-            if not ws.wait_closed(remaining(deadline)):
-                ws.terminate()
+        late = [ws for ws in sockets if not ws.wait_closed(remaining(deadline))]
+        for ws in late:
+            ws.terminate()
+        deadline = deadline_after(_GRACE)
+        for ws in late:
+            ws.wait_closed(remaining(deadline))
 
     # -- one connection ------------------------------------------------------------------------------------
 
@@ -271,8 +272,8 @@ class Server(EventTarget):
             if crowded:
                 raise RuntimeError("too many handshakes are under way")
             self._runtime.spawn("syncws-connection", self._converse, sock, address)
-        except RuntimeError as error:
-            logger.error("dropped a connection from %s: %s", address, error)
+        except Exception as error:  # no thread, or no memory, to be had
+            logger.error("dropped a connection from %s: %r", address, error)
             sock.close()
             if not crowded:
                 self._handshake_ended()
@@ -294,7 +295,7 @@ class Server(EventTarget):
                 self._serve(*admitted)
         except OSError as error:
             logger.debug("lost %s during the handshake: %s", address, error)
-        except Exception:
+        except USERS_ERRORS:
             logger.exception("a connection failed")
 
     def _admit(self, sock: _socket.socket, address: Any) -> tuple[Socket, Handler | None, Request] | None:
@@ -379,18 +380,4 @@ class Server(EventTarget):
             if ws._read_by_hand and not ws._has_listeners("message"):
                 ws.close(1000)
         ws._reside()
-
-
-@contextlib.contextmanager
-def _sigterm(stop: Callable[[], None]) -> Any:
-    """Call `stop` on SIGTERM, where that is possible and nobody else does anything about it."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, lambda *_: stop())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -1,6 +1,6 @@
 """The command `connect`: what is typed or piped in goes to a server, what comes from there is printed.
 
-Rank 6, over Socket. Each message is shown on one line, and nothing the server sends reaches a terminal unescaped.
+Rank 6, over Socket. Each message is one line, and no control character of the server's gets out.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class _Talk:
             self._ws.close(1000)
 
     def _await_replies(self) -> None:
-        """Until as many messages came as were sent, and then none for a moment; with nothing sent, to the end."""
+        """Until as many messages came as were sent, and no further one for a moment."""
         deadline = time.monotonic() + self._timeout
         with self._changed:
             self._changed.wait_for(lambda: 0 < self._sent <= self._received, self._timeout)
@@ -211,7 +211,7 @@ class _Talk:
     # -- at a terminal ---------------------------------------------------------------------------------------
 
     def interact(self) -> None:
-        """Prompt for lines to send; end of file (Ctrl-D) or Ctrl-C close. `/ping` and `/close` are commands."""
+        """Prompt for lines to send, until Ctrl-D or Ctrl-C; `/ping` and `/close` are commands."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  (editing and history for input())
         say(f"connected to {visible(self._ws.url)}; /ping, /close [CODE [REASON]], Ctrl-D to leave")

@@ -64,6 +64,8 @@ class Tended(Dispatching):
         for _ in range(_MOST_READS):
             if not self._read_for_others() or self._transport is None or not self._transport.holds_data():
                 break
+        if self._state == CLOSING:
+            self._act_on_verdict(jump=True)  # we have closed already: it takes no `send` from anybody
         self._activity_seen = self._activity()  # our own reads are not somebody's
         self._flush()
 

@@ -63,6 +63,8 @@ class Transport:
         if timeout is None and self._waits_in_kernel:
             try:
                 return self._sock.recv_into(buffer)
+            except BlockingIOError:
+                pass  # somebody set a time-out of the system's (SO_RCVTIMEO): it is not the end
             except OSError:
                 return 0
         return self._read_waiting(buffer, timeout)

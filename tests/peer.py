@@ -69,15 +69,24 @@ class Peer:
     @classmethod
     def connect(cls, server: Any, target: str = "/", *headers: str, extra: bytes = b"", key: bytes | None = None) -> Peer:
         """The client's side of a handshake with a `Server`; `extra` follows in the same segment."""
-        sock = world.raw_connection(("127.0.0.1", server.address()[1]))
-        peer = cls(sock, client=True)
         key = key or base64.b64encode(os.urandom(16))
         lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"]
         lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key.decode()}", *headers]
-        sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + extra)
-        peer.head = peer.read_head()
-        assert peer.head.startswith(b"HTTP/1.1 101 "), peer.head
+        peer = cls.connect_with(server, "\r\n".join(lines).encode() + b"\r\n\r\n" + extra)
         assert accept_of(key) in peer.head
+        return peer
+
+    @classmethod
+    def connect_with(cls, server: Any, data: bytes) -> Peer:
+        """As `connect`, with a request made up elsewhere."""
+        peer = cls(world.raw_connection(("127.0.0.1", server.address()[1])), client=True)
+        try:
+            peer.sock.sendall(data)
+            peer.head = peer.read_head()
+            assert peer.head.startswith(b"HTTP/1.1 101 "), peer.head
+        except BaseException:
+            peer.close()
+            raise
         return peer
 
     @classmethod

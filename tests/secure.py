@@ -38,15 +38,14 @@ class Wire:
 
     def _wait_for(self, call: Any) -> Any:
         while True:
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 return call()
-            except ssl.SSLWantReadError:
-                self._flush()
-                data = self.sock.recv(65536)
-                self.taken += data
-                if not data:
-                    raise EOFError("the TCP connection ended") from None
-                self._incoming.write(data)
+            self._flush()
+            data = self.sock.recv(65536)
+            self.taken += data
+            if not data:
+                raise EOFError("the TCP connection ended")
+            self._incoming.write(data)
 
     def _flush(self) -> None:
         data = self._outgoing.read()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from typing import Any
 
 import pytest
 import world
 from peer import BINARY, CLOSE, TEXT, Peer
-from program import Program
 from raw import connection, head, is_served, parse, read_to_end
 from world import Event, Server, echo, serving
 
@@ -45,9 +43,7 @@ def is_refused(address: Any) -> bool:
         ((4999, "é"), 4999, b"\xc3\xa9"),
     ],
 )
-def test_clients_are_closed_with_the_code_and_waited_for(
-    arguments: Any, code: int | None, reason: bytes
-) -> None:
+def test_clients_are_closed_with_the_code_and_waited_for(arguments: Any, code: int | None, reason: bytes) -> None:
     with serving() as server:
         address = server.address()
         (peer,) = connected(server)
@@ -127,9 +123,7 @@ def test_left_clients_go_on() -> None:
     ("options", "timeout", "expected"),
     [({}, 0.3, 0.3), ({"close_timeout": 0.3}, None, 0.3), ({}, 0, 0), ({"close_timeout": 0.3}, 5, 0.3)],
 )
-def test_clients_that_do_not_answer_are_dropped_in_time(
-    options: Any, timeout: float | None, expected: float
-) -> None:
+def test_clients_that_do_not_answer_are_dropped_in_time(options: Any, timeout: float | None, expected: float) -> None:
     with serving(**options) as server:
         peers = connected(server, 10)
         start = time.monotonic()
@@ -276,9 +270,7 @@ def test_the_close_event_comes_when_all_is_over() -> None:
     assert seen == [(None, set())]
 
 
-@pytest.mark.parametrize(
-    "where", ["accept", "message", "connection", "close of the socket", "close", "listening"]
-)
+@pytest.mark.parametrize("where", ["accept", "message", "connection", "close of the socket", "close", "listening"])
 def test_close_may_be_called_from_anywhere(where: str) -> None:
     server: Any = None
     closed = Event()
@@ -359,68 +351,3 @@ def test_serve_forever_returns_when_another_closes() -> None:
     serving_forever.result()
     with pytest.raises(RuntimeError, match="closed"):
         server.serve_forever()
-
-
-# -- signals ----------------------------------------------------------------------------------------------
-
-FOREVER = """
-from world import Server, echo
-server = Server(echo, host="127.0.0.1", port=0)
-server.on("listening", lambda: say(server.address()[1]))
-server.on("close", lambda: say("closed", len(server.clients)))
-def stay(ws, request):
-    ws.recv()
-server.serve_forever()
-say("left")
-"""
-
-
-@pytest.mark.parametrize("answers", [True, False], ids=["answering", "mute"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_signals_end_serve_forever_cleanly(number: int, answers: bool) -> None:
-    with Program(FOREVER) as program:
-        peers = [Peer.connect(program) for _ in range(100)]
-        for peer in peers:
-            peer.send(TEXT, b"x")
-            assert peer.read().payload == b"x"
-        start = time.monotonic()
-        program.signal(number)
-        for peer in peers:
-            peer.expect_close(1001, answer=answers)
-            if answers:
-                peer.close()
-        assert program.end() == (0, "closed 0\nleft\n", "")
-        assert time.monotonic() - start < 2
-        for peer in peers:
-            peer.close()
-
-
-def test_a_second_ctrl_c_does_not_wait() -> None:
-    with Program(FOREVER) as program:
-        peer = Peer.connect(program)
-        program.signal(signal.SIGINT)
-        peer.expect_close(1001, answer=False)
-        program.signal(signal.SIGINT)
-        peer.expect_end()
-        code, _, complaints = program.end(GENEROUS)
-        assert code in (0, 1, -signal.SIGINT)
-        assert "syncws-" not in complaints
-        peer.close()
-
-
-OWN_HANDLER = """
-import signal, threading
-from world import Server, echo
-signal.signal(signal.SIGTERM, lambda *_: say("mine"))
-server = Server(echo, host="127.0.0.1", port=0)
-server.on("listening", lambda: say(server.address()[1]))
-server.serve_forever()
-"""
-
-
-def test_a_handler_of_sigterm_that_is_there_is_left_alone() -> None:
-    with Program(OWN_HANDLER) as program:
-        program.address()
-        program.signal(signal.SIGTERM)
-        assert program.line() == "mine"
-        assert is_served(program)

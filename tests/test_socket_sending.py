@@ -43,7 +43,9 @@ def read_message(peer: Peer) -> list[Frame]:
         (b"text", False, TEXT, b"text"),
     ],
 )
-def test_str_goes_as_text_and_a_buffer_as_binary(data: Any, binary: Any, opcode: int, payload: bytes, side: str) -> None:
+def test_str_goes_as_text_and_a_buffer_as_binary(
+    data: Any, binary: Any, opcode: int, payload: bytes, side: str
+) -> None:
     with connected(side) as (ws, peer):
         ws.send(data, binary=binary)
         assert peer.read() == Frame(True, 0, opcode, side == "client", payload)
@@ -205,7 +207,9 @@ def test_an_iterable_that_raises_at_once_leaves_the_connection_alone() -> None:
         still_works(ws, peer)
 
 
-@pytest.mark.parametrize(("pieces", "error"), [(raising("a"), LookupError), (["a", b"b"], TypeError), (["a", 5], TypeError)])
+@pytest.mark.parametrize(
+    ("pieces", "error"), [(raising("a"), LookupError), (["a", b"b"], TypeError), (["a", 5], TypeError)]
+)
 def test_an_iterable_that_raises_later_fails_the_connection(pieces: Any, error: Any) -> None:
     with connected() as (ws, peer):
         with pytest.raises(error):

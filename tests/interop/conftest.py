@@ -1,4 +1,4 @@
-"""The peer programs, each started once and ended with the tests; Node's `ws` is installed into .cache/node."""
+"""The peer programs, each started once and ended with the tests; Node's `ws` goes into .cache/node."""
 
 from __future__ import annotations
 
@@ -75,14 +75,15 @@ def _npm_install(folder: Path, package: str) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Arguments `who` and `case`: what the class says that its peer can do."""
-    cases = getattr(metafunc.cls, "cases", None)
-    if cases is None or "who" not in metafunc.fixturenames:
+    if "who" not in metafunc.fixturenames:
         return
+    able = {who: names for who in (WE_CONNECT, THEY_CONNECT) if (names := metafunc.cls.cases_of(who))}
     if "case" not in metafunc.fixturenames:
-        metafunc.parametrize("who", [who for who in (WE_CONNECT, THEY_CONNECT) if cases.get(who)])
+        metafunc.parametrize("who", list(able))
         return
     wanted = getattr(metafunc.function, "only", tuple(CASES))
-    found = [(who, name) for who, names in cases.items() for name in names if name in wanted]
-    metafunc.parametrize(
-        ("who", "case"), [(who, CASES[name]) for who, name in found], ids=[f"{who}-{name}" for who, name in found]
-    )
+    plainest = "plain" in wanted
+    found = [(who, names[0]) for who, names in able.items() if plainest]
+    found += [(who, name) for who, names in able.items() for name in names[plainest:] if name in wanted]
+    ids = [f"{who}-{name}" for who, name in found]
+    metafunc.parametrize(("who", "case"), [(who, CASES[name]) for who, name in found], ids=ids)

@@ -1,16 +1,17 @@
 """What is done with every peer: the classes of the test modules inherit it, and say what their peer can.
 
-Exact data are compared at both ends. Each link is closed cleanly with 1000 where a test does nothing else about it.
+Exact data are compared at both ends. Each link is closed cleanly with 1000 where a test does nothing else.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any, ClassVar
 
 import pytest
 import world
-from link import CASES, THEY_CONNECT, WE_CONNECT, Case, check_same, linked
+from link import CASES, WE_CONNECT, Case, check_same, linked
 
 _random = random.Random(6455)
 
@@ -28,8 +29,14 @@ LONGEST_REASON = "é" * 61 + "!"  # 123 bytes
 CLOSES = [(1000, ""), (1001, "so long"), (1011, "grüße 🎉"), (3000, ""), (4999, LONGEST_REASON)]
 
 
+SMALL_WINDOWS = [name for name in CASES if "small" in name]
+in_pieces = pytest.mark.parametrize(
+    "pieces", [["grü", "", "ße ", "🎉" * 30000], [b"\xff", b"\x00" * 70000, b""]], ids=["text", "binary"]
+)
+
+
 def only(*names: str) -> Any:
-    """Restrict a test's cases to those named."""
+    """Restrict a test's cases to those named; "plain" is the peer's first one, the plainest it can do."""
 
     def mark(function: Any) -> Any:
         function.only = names
@@ -43,70 +50,74 @@ class Exchanges:
 
     #: in peers/
     program: ClassVar[str]
-    #: the CASES that the peer can be set to, as server and as client
-    cases: ClassVar[dict[str, tuple[str, ...]]] = {WE_CONNECT: tuple(CASES), THEY_CONNECT: tuple(CASES)}
+    #: the CASES that the peer can be set to, the plainest first; none if it has no such side
+    as_server: ClassVar[tuple[str, ...]] = tuple(CASES)
+    as_client: ClassVar[tuple[str, ...]] = tuple(CASES)
     sends_fragments: ClassVar[bool] = True
     #: takes a control frame inside of a message that is compressed
     survives_pings_inside: ClassVar[bool] = True
+    #: as a client, sees at once what came with the 101
+    sees_what_came_early: ClassVar[bool] = True
 
     @staticmethod
     def answer(who: str, code: int, reason: str) -> tuple[int, str]:
         """What the peer answers to our Close: RFC 6455 section 5.5.1 says, the code it received."""
         return code, reason
 
-    def first(self, who: str) -> Case:
-        """The plainest that the peer can do."""
-        return CASES[self.cases[who][0]]
+    @classmethod
+    def cases_of(cls, who: str) -> tuple[str, ...]:
+        return cls.as_server if who == WE_CONNECT else cls.as_client
+
+    def plainest(self, who: str) -> Case:
+        return CASES[self.cases_of(who)[0]]
 
     def test_messages_arrive_as_they_were_sent(self, peer: Any, who: str, case: Case) -> None:
         with linked(peer, who, case) as link:
-            for message in MESSAGES:
-                link.ours_arrives(message)
-                link.theirs_arrives(message)
+            link.ours_arrive(*MESSAGES)
+            link.theirs_arrive(*MESSAGES)
 
-    @only("plain", "deflate", "they-forget", "our-small-windows", "only-they")
+    @only("plain", "deflate")
     def test_messages_of_3_mb_arrive(self, peer: Any, who: str, case: Case) -> None:
         with linked(peer, who, case) as link:
-            for message in (TEXT_OF_3_MB, BINARY_OF_3_MB):
-                link.ours_arrives(message)
-                link.theirs_arrives(message)
+            link.ours_arrive(TEXT_OF_3_MB, BINARY_OF_3_MB)
+            link.theirs_arrive(TEXT_OF_3_MB, BINARY_OF_3_MB)
 
-    @only("deflate", "we-forget", "they-forget", "our-small-windows", "their-small-windows", "their-small-server-window")
+    @only("deflate", "we-forget", "they-forget", *SMALL_WINDOWS)
     def test_windows_are_as_agreed(self, peer: Any, who: str, case: Case) -> None:
         """What a sender remembers costs next to nothing; what it must not remember costs the same again."""
         with linked(peer, who, case) as link:
             ours, theirs = [link.ws.bytes_sent], [link.ws.bytes_received]
             for _ in range(3):
-                link.ours_arrives(UNLIKE)
-                link.theirs_arrives(UNLIKE)
+                link.ours_arrive(UNLIKE)
+                link.theirs_arrive(UNLIKE)
                 ours.append(link.ws.bytes_sent)
                 theirs.append(link.ws.bytes_received)
             sides = (ours, theirs) if who == WE_CONNECT else (theirs, ours)
             for counts, remembers in zip(sides, (case.client_remembers, case.server_remembers), strict=True):
-                first, *others = (after - before for before, after in zip(counts, counts[1:], strict=False))
+                first, *others = (after - before for before, after in itertools.pairwise(counts))
                 assert 800 < first < 1500  # four bits in eight, more or less
                 assert all(size < 100 if remembers else abs(size - first) < 100 for size in others)
 
     def test_both_may_send_at_once(self, peer: Any, who: str) -> None:
-        """More than the system buffers; a peer that does not read while it sends is read by our blocked sender."""
+        """More than the system buffers: our blocked sender reads for a peer that only sends."""
         ours, theirs = BINARY_OF_3_MB * 3, TEXT_OF_3_MB * 3
-        with linked(peer, who, self.first(who)) as link:
+        with linked(peer, who, self.plainest(who)) as link:
             sending = world.spawn(link.ws.send, ours)
             peer.send(theirs)
-            check_same(peer.recv(), ours)
+            check_same([peer.recv()], [ours])
             sending.result()
-            check_same(link.ws.recv(timeout=world.PATIENCE), theirs)
+            check_same([link.ws.recv(timeout=world.PATIENCE)], [theirs])
 
-    @only("plain", "only-they", "deflate", "we-forget")
-    @pytest.mark.parametrize("pieces", [["grü", "", "ße ", "🎉" * 30000], [b"\xff", b"\x00" * 70000, b""]], ids=type)
-    def test_our_fragments_are_one_message(self, peer: Any, who: str, case: Case, pieces: list[Any]) -> None:
+    @only("plain", "deflate", "we-forget")
+    @in_pieces
+    def test_our_fragments_are_one_message(self, peer: Any, who: str, case: Case, pieces: Any) -> None:
         with linked(peer, who, case) as link:
             for _ in range(2):
                 sending = world.spawn(link.ws.send, iter(pieces))
-                check_same(peer.recv(), pieces[0][:0].join(pieces))
+                check_same([peer.recv()], [pieces[0][:0].join(pieces)])
                 sending.result()
 
-    @only("plain", "only-they", "deflate")
+    @only("plain", "deflate")
     def test_our_pings_between_fragments_are_answered(self, peer: Any, who: str, case: Case) -> None:
         if case.agreed and not self.survives_pings_inside:
             pytest.skip("the peer cannot")
@@ -122,34 +133,38 @@ class Exchanges:
             sending = world.spawn(link.ws.send, pieces())
             assert peer.recv() == "one" * 500 + "two" * 500
             sending.result()
+            peer.send("got it")
+            assert link.ws.recv(timeout=world.PATIENCE) == "got it"
             world.eventually(lambda: pongs == [b"one", b"two"])
 
-    @only("plain", "only-they", "deflate", "they-forget")
-    @pytest.mark.parametrize("pieces", [["grü", "", "ße ", "🎉" * 30000], [b"\xff", b"\x00" * 70000, b""]], ids=type)
-    def test_their_fragments_are_one_message(self, peer: Any, who: str, case: Case, pieces: list[Any]) -> None:
+    @only("plain", "deflate", "they-forget")
+    @in_pieces
+    def test_their_fragments_are_one_message(self, peer: Any, who: str, case: Case, pieces: Any) -> None:
         if not self.sends_fragments:
             pytest.skip("the peer cannot")
         with linked(peer, who, case) as link:
             for _ in range(2):
                 sending = world.spawn(peer.send_fragments, pieces)
-                check_same(link.ws.recv(timeout=world.PATIENCE), pieces[0][:0].join(pieces))
+                check_same([link.ws.recv(timeout=world.PATIENCE)], [pieces[0][:0].join(pieces)])
                 sending.result()
 
     def test_our_pings_are_answered(self, peer: Any, who: str) -> None:
-        with linked(peer, who, self.first(who)) as link:
+        with linked(peer, who, self.plainest(who)) as link:
             pongs: list[bytes] = []
             link.ws.onpong = lambda event: pongs.append(event.data)
-            receiving = world.spawn(peer.recv)  # some peers answer in there only
+            reading, receiving = world.spawn(link.ws.recv), world.spawn(peer.recv)
             for data in (b"", b"\x00\xff", b"p" * 125):
                 link.ws.ping(data)
                 world.eventually(lambda data=data: pongs and pongs[-1] == data)
             link.ws.send("over")
             assert receiving.result() == "over"
+            peer.send("and out")
+            assert reading.result() == "and out"
             assert len(pongs) == 3
 
     def test_their_pings_are_answered(self, peer: Any, who: str) -> None:
         """Although nobody is in recv()."""
-        with linked(peer, who, self.first(who)) as link:
+        with linked(peer, who, self.plainest(who)) as link:
             pings: list[bytes] = []
             link.ws.onping = lambda event: pings.append(event.data)
             for data in ("a", "grüße", "p" * 125):
@@ -158,7 +173,7 @@ class Exchanges:
 
     @pytest.mark.parametrize(("code", "reason"), [*CLOSES, (None, "")])
     def test_our_close_arrives(self, peer: Any, who: str, code: int | None, reason: str) -> None:
-        with linked(peer, who, self.first(who)) as link:
+        with linked(peer, who, self.plainest(who)) as link:
             closes: list[Any] = []
             link.ws.onclose = lambda event: closes.append((event.code, event.reason, event.wasClean))
             link.close_from_here(code, reason)
@@ -169,11 +184,11 @@ class Exchanges:
 
     @pytest.mark.parametrize(("code", "reason"), CLOSES)
     def test_their_close_arrives(self, peer: Any, who: str, code: int, reason: str) -> None:
-        with linked(peer, who, self.first(who)) as link:
+        with linked(peer, who, self.plainest(who)) as link:
             link.close_from_there(code, reason)
 
     def test_messages_before_a_close_arrive(self, peer: Any, who: str) -> None:
-        with linked(peer, who, self.first(who)) as link:
+        with linked(peer, who, self.plainest(who)) as link:
             peer.send("1")
             peer.send(b"2")
             link.ws.send("3")
@@ -190,26 +205,31 @@ class Exchanges:
         ("ours", "theirs", "agreed"),
         [(None, None, ""), (["b"], ["b"], "b"), (["b", "c"], ["c"], "c"), (["c"], ["b", "c"], "c")],
     )
-    def test_a_subprotocol_is_agreed_on(self, peer: Any, who: str, ours: Any, theirs: Any, agreed: str) -> None:
-        with linked(peer, who, self.first(who), our_protocols=ours, their_protocols=theirs) as link:
+    def test_a_subprotocol_is_agreed_on(
+        self, peer: Any, who: str, ours: Any, theirs: Any, agreed: str
+    ) -> None:
+        with linked(peer, who, self.plainest(who), our_protocols=ours, their_protocols=theirs) as link:
             assert link.ws.protocol == link.agreed["protocol"] == agreed
 
     def test_a_message_in_one_segment_with_the_101_arrives(self, peer: Any, who: str) -> None:
-        with linked(peer, who, self.first(who), hello="here you are") as link:
+        with linked(peer, who, self.plainest(who), hello="here you are") as link:
             if who == WE_CONNECT:
                 assert link.ws.recv(timeout=world.PATIENCE) == "here you are"
             else:
+                if not self.sees_what_came_early:
+                    link.ws.send("still there?")
                 assert peer.recv() == "here you are"
-            link.ours_arrives("thanks")
-            link.theirs_arrives("you are welcome")
+                assert self.sees_what_came_early or peer.recv() == "still there?"
+            link.ours_arrive("thanks")
+            link.theirs_arrive("you are welcome")
 
-    @only("plain", "only-they", "deflate")
+    @only("plain", "deflate")
     def test_an_echo_by_iteration_or_listener(self, peer: Any, who: str, case: Case) -> None:
         """As a user would write it: our server iterates, our client listens."""
         if who == WE_CONNECT:
             port = peer.call("listen", compression=case.theirs, protocols=None, hello=None)
-            url = f"ws://127.0.0.1:{port}/"
-            with world.Socket(url, compression=case.ours, onmessage=lambda event: event.target.send(event.data)) as ws:
+            with world.Socket(f"ws://127.0.0.1:{port}/", compression=case.ours) as ws:
+                ws.onmessage = lambda event: ws.send(event.data)
                 peer.call("accept")
                 self.expect_echoes(peer)
                 assert ws.wait_closed(world.PATIENCE)
@@ -220,8 +240,6 @@ class Exchanges:
                 self.expect_echoes(peer)
 
     def expect_echoes(self, peer: Any) -> None:
-        for message in MESSAGES:
-            peer.send(message)
-        for message in MESSAGES:
-            check_same(peer.recv(), message)
+        peer.send(*MESSAGES)
+        check_same(peer.recv_many(len(MESSAGES)), MESSAGES)
         peer.call("close", code=1000, reason="enough")

@@ -10,7 +10,7 @@ import world
 
 @contextlib.contextmanager
 def one_segment(server_port: int, behind: int) -> Any:
-    """The port of a relay; it holds the 101 back until `behind` bytes came after it, and sends all of it at once."""
+    """The port of a relay; it holds a 101 until `behind` bytes came after it, then sends all at once."""
     listener = world.raw_listener()
     sockets: list[Any] = [listener]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import glue
@@ -55,15 +56,15 @@ class Link:
         self.peer = peer
         self.agreed = agreed
 
-    def ours_arrives(self, message: str | bytes) -> None:
-        """What we send comes out there, unchanged."""
-        sending = world.spawn(self.ws.send, message)
-        check_same(self.peer.recv(), message)
+    def ours_arrive(self, *messages: str | bytes) -> None:
+        """What we send comes out there, unchanged and in order."""
+        sending = world.spawn(lambda: [self.ws.send(message) for message in messages])
+        check_same(self.peer.recv_many(len(messages)), messages)
         sending.result()
 
-    def theirs_arrives(self, message: str | bytes) -> None:
-        sending = world.spawn(self.peer.send, message)
-        check_same(self.ws.recv(timeout=world.PATIENCE), message)
+    def theirs_arrive(self, *messages: str | bytes) -> None:
+        sending = world.spawn(self.peer.send, *messages)
+        check_same([self.ws.recv(timeout=world.PATIENCE) for _ in messages], messages)
         sending.result()
 
     def close_from_here(self, code: int | None = 1000, reason: str = "") -> None:
@@ -82,10 +83,12 @@ class Link:
         closing.result()
 
 
-def check_same(got: str | bytes, expected: str | bytes) -> None:
-    """Equal in type and content; no megabytes in the report if not."""
-    same = type(got) is type(expected) and got == expected
-    assert same, f"{len(got)} {type(got).__name__}, not {len(expected)} {type(expected).__name__}: {got[:40]!r}"
+def check_same(got: Sequence[str | bytes], expected: Sequence[str | bytes]) -> None:
+    """Equal in types and contents; no megabytes in the report if not."""
+    for came, wanted in zip(got, expected, strict=True):
+        assert type(came) is type(wanted)
+        same = came == wanted
+        assert same, f"{len(came)} of {len(wanted)}, beginning with {came[:40]!r}"
 
 
 @contextlib.contextmanager
@@ -98,8 +101,10 @@ def linked(
     their_protocols: Any = None,
     hello: str | None = None,
 ) -> Any:
-    """An open Link; closed cleanly with 1000 if the test has not closed it. `hello`: what the server says first,
-    in one segment with its 101."""
+    """An open Link; closed cleanly with 1000 if the test has not closed it.
+
+    `hello`: what the server says first, in one segment with its 101.
+    """
     with contextlib.ExitStack() as stack:
         try:
             open_link = _we_connect if who == WE_CONNECT else _they_connect

@@ -1,6 +1,6 @@
 """A peer program (peers/) from the tests' side: started once, told what to do, gone when the tests are.
 
-It runs in a process of its own, so nothing that is patched here touches it. See peers/control.py for the commands.
+It runs in a process of its own, so nothing that is patched here touches it. Commands: see peers/control.py.
 """
 
 from __future__ import annotations
@@ -63,14 +63,17 @@ class RemotePeer:
             raise PeerError(f"{do}: {answer['error']}")
         return answer["result"]
 
-    def send(self, message: str | bytes) -> None:
-        self.call("send", message=encode(message))
+    def send(self, *messages: str | bytes) -> None:
+        self.call("send", messages=[encode(message) for message in messages])
 
     def send_fragments(self, pieces: list[str] | list[bytes]) -> None:
         self.call("send_fragments", pieces=[encode(piece) for piece in pieces])
 
     def recv(self) -> str | bytes:
-        return decode(self.call("recv"))
+        return self.recv_many(1)[0]
+
+    def recv_many(self, count: int) -> list[str | bytes]:
+        return [decode(message) for message in self.call("recv", count=count)]
 
     def stop(self) -> None:
         """It ends by itself when its commands do; AssertionError if not, and then it is killed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import world
-from exchanges import Exchanges, MESSAGES, TEXT_OF_3_MB
+from exchanges import MESSAGES, TEXT_OF_3_MB, Exchanges
 from link import Case, linked
 
 from syncws import Deflate
@@ -21,9 +21,8 @@ class TestNodeWs(Exchanges):
         """The smallest of RFC 7692, which zlib compresses with in name only."""
         for case in (Case(Deflate(threshold=0, **{side: 8}), {}), Case(Deflate(threshold=0), {side: 8})):
             with linked(peer, who, case) as link:
-                for message in [*MESSAGES, TEXT_OF_3_MB]:
-                    link.ours_arrives(message)
-                    link.theirs_arrives(message)
+                link.ours_arrive(*MESSAGES, TEXT_OF_3_MB)
+                link.theirs_arrive(*MESSAGES, TEXT_OF_3_MB)
 
     def test_their_close_without_a_code_arrives(self, peer, who):
         with linked(peer, who) as link:

@@ -1,4 +1,7 @@
-"""`aiohttp`, as client and server. It sends no fragments, and of compression it can set its client's window only."""
+"""`aiohttp`, as client and server.
+
+It sends no fragments. Of compression it can set one thing: the server's window, as a client.
+"""
 
 from __future__ import annotations
 
@@ -57,11 +60,14 @@ class Peer:
         protocol = self.ws.ws_protocol if isinstance(self.ws, web.WebSocketResponse) else self.ws.protocol
         return {"protocol": protocol or "", "compressed": bool(self.ws.compress)}
 
-    async def send(self, message: Any) -> None:
-        data = control.decode(message)
-        await (self.ws.send_str(data) if isinstance(data, str) else self.ws.send_bytes(data))
+    async def send(self, messages: Any) -> None:
+        for data in map(control.decode, messages):
+            await (self.ws.send_str(data) if isinstance(data, str) else self.ws.send_bytes(data))
 
-    async def recv(self) -> Any:
+    async def recv(self, count: int) -> Any:
+        return [await self.message() for _ in range(count)]
+
+    async def message(self) -> Any:
         got = await self.receive()
         assert got.type in (WSMsgType.TEXT, WSMsgType.BINARY), got
         return control.encode(got.data)

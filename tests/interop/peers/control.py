@@ -1,18 +1,18 @@
 """What the peer programs in Python have in common: commands in, answers out, a JSON object on each line.
 
-A peer is started with the port to connect to for its commands. One command is at work at a time, on one WebSocket
-connection. It ends when the command connection does, so it cannot outlive the tests.
+A peer is started with the port to connect to for its commands. One command is at work at a time, on one
+WebSocket connection. It ends when the command connection does, so it cannot outlive the tests.
 
-    listen(compression, protocols, hello) -> port      `hello`: a text to send as soon as there is a connection
-    accept() -> {protocol, compressed}                 the connection that came
-    connect(url, compression, protocols)               -> the same
-    send(message), send_fragments(pieces)
-    recv() -> message
+    listen(compression, protocols, hello) -> port    `hello`: a text to send to whoever connects
+    accept() -> {protocol, compressed}               the connection that came
+    connect(url, compression, protocols)             -> the same
+    send(messages), send_fragments(pieces)
+    recv(count) -> that many messages
     ping(data) -> the payload of the pong
-    close(code, reason)                                starts the closing handshake and waits for its end
-    closed() -> [code, reason]                         waits for the other side's Close; 1005: it had no code
+    close(code, reason)                              starts the closing handshake and waits for its end
+    closed() -> [code, reason]                       waits for the other side's Close; 1005: it had no code
 
-A message is {"text": ...} or {"binary": base64}; compression is None, or what permessage-deflate is asked for.
+A message is {"text": ...} or {"binary": base64}; compression is None, or permessage-deflate's parameters.
 """
 
 from __future__ import annotations

@@ -89,17 +89,24 @@ const COMMANDS = {
       socket.on("error", reject);
     });
   },
-  send: ({ message }) => sent(decode(message), {}),
+  async send({ messages }) {
+    await Promise.all(messages.map((message) => sent(decode(message), {})));
+    return null;
+  },
   async send_fragments({ pieces }) {
     for (const [index, piece] of pieces.entries()) {
       const binary = "binary" in piece;
       await sent(decode(piece), { binary, fin: index === pieces.length - 1 });
-      ws.ping("between"); // between the fragments, and behind the last
+      if (index === 0) ws.ping("between"); // two fragments
     }
-    for (const _ of pieces) await pongs.get();
+    if ((await pongs.get()) !== "between") throw new Error("not the pong to our ping");
     return null;
   },
-  recv: () => next("a message"),
+  async recv({ count }) {
+    const messages = [];
+    while (messages.length < count) messages.push(await next("a message"));
+    return messages;
+  },
   ping({ data }) {
     ws.ping(data);
     return pongs.get();

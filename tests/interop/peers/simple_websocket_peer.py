@@ -1,7 +1,7 @@
 """`simple-websocket` (over wsproto): its client, and its server inside werkzeug.
 
-The server always takes compression when it is offered; the client never offers it. Fragments and pings go through
-wsproto's events, for which simple-websocket has no calls.
+The server always takes compression when it is offered; the client never offers it. Fragments and pings, for
+which simple-websocket has no calls, go through wsproto's events.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from typing import Any
 
 import control
 import simple_websocket
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 from wsproto.events import BytesMessage, Ping, Pong, TextMessage
+
+
+class RequestHandler(WSGIRequestHandler):
+    """Ends the connection after a request, for another of which werkzeug would wait with HTTP/1.1."""
+
+    protocol_version = "HTTP/1.0"
 
 
 class Peer:
@@ -39,7 +45,7 @@ class Peer:
             self.server.shutdown()
             self.server.server_close()
         finished = self.finished = threading.Event()
-        self.server = make_server("127.0.0.1", 0, application, threaded=True)
+        self.server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=RequestHandler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         return self.server.port
@@ -66,8 +72,9 @@ class Peer:
                 self.pongs.put(bytes(event.payload))
             yield event
 
-    def send(self, message: Any) -> None:
-        self.ws.send(control.decode(message))
+    def send(self, messages: Any) -> None:
+        for message in messages:
+            self.ws.send(control.decode(message))
 
     def send_fragments(self, pieces: Any) -> None:
         for index, piece in enumerate(map(control.decode, pieces)):
@@ -77,7 +84,10 @@ class Peer:
     def send_event(self, event: Any) -> None:
         self.ws.sock.sendall(self.ws.ws.send(event))
 
-    def recv(self) -> Any:
+    def recv(self, count: int) -> Any:
+        return [self.message() for _ in range(count)]
+
+    def message(self) -> Any:
         message = self.ws.receive(timeout=control.PATIENCE)
         if message is None:
             raise TimeoutError("no message")

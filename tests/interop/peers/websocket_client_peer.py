@@ -18,18 +18,21 @@ class Peer:
         self.ws.connect(url, timeout=control.PATIENCE, subprotocols=protocols)
         return {"protocol": self.ws.subprotocol or "", "compressed": False}
 
-    def send(self, message: Any) -> None:
-        data = control.decode(message)
-        self.ws.send(data, ABNF.OPCODE_TEXT if isinstance(data, str) else ABNF.OPCODE_BINARY)
+    def send(self, messages: Any) -> None:
+        for data in map(control.decode, messages):
+            self.ws.send(data, ABNF.OPCODE_TEXT if isinstance(data, str) else ABNF.OPCODE_BINARY)
 
     def send_fragments(self, pieces: Any) -> None:
-        decoded = [control.decode(piece) for piece in pieces]
-        opcode = ABNF.OPCODE_TEXT if isinstance(decoded[0], str) else ABNF.OPCODE_BINARY
-        for index, piece in enumerate(decoded):
-            last = index == len(decoded) - 1
-            self.ws.send_frame(ABNF.create_frame(piece, ABNF.OPCODE_CONT if index else opcode, int(last)))
+        for index, piece in enumerate(map(control.decode, pieces)):
+            opcode = ABNF.OPCODE_TEXT if isinstance(piece, str) else ABNF.OPCODE_BINARY
+            data = piece.encode() if isinstance(piece, str) else piece
+            last = index == len(pieces) - 1
+            self.ws.send_frame(ABNF.create_frame(data, ABNF.OPCODE_CONT if index else opcode, int(last)))
 
-    def recv(self) -> Any:
+    def recv(self, count: int) -> Any:
+        return [self.message() for _ in range(count)]
+
+    def message(self) -> Any:
         opcode, data = self.ws.recv_data()
         if opcode not in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY):
             raise AssertionError(f"not a message: {opcode}, {data!r}")

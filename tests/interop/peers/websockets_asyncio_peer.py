@@ -9,7 +9,7 @@ import control
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
+from websockets.extensions import permessage_deflate as deflate
 
 LIMITS: Any = {"max_size": None, "ping_interval": None, "compression": None}
 
@@ -29,8 +29,10 @@ class Peer:
 
         if self.server is not None:
             self.server.close()
-        extensions = None if compression is None else [ServerPerMessageDeflateFactory(**compression)]
-        self.server = await serve(handle, "127.0.0.1", 0, extensions=extensions, subprotocols=protocols, **LIMITS)
+        extensions = None if compression is None else [deflate.ServerPerMessageDeflateFactory(**compression)]
+        self.server = await serve(
+            handle, "127.0.0.1", 0, extensions=extensions, subprotocols=protocols, **LIMITS
+        )
         return self.server.sockets[0].getsockname()[1]
 
     async def accept(self) -> Any:
@@ -38,21 +40,22 @@ class Peer:
         return self.agreed()
 
     async def connect(self, url: str, compression: Any, protocols: Any) -> Any:
-        extensions = None if compression is None else [ClientPerMessageDeflateFactory(**compression)]
+        extensions = None if compression is None else [deflate.ClientPerMessageDeflateFactory(**compression)]
         self.ws = await connect(url, extensions=extensions, subprotocols=protocols, proxy=None, **LIMITS)
         return self.agreed()
 
     def agreed(self) -> Any:
         return {"protocol": self.ws.subprotocol or "", "compressed": bool(self.ws.protocol.extensions)}
 
-    async def send(self, message: Any) -> None:
-        await self.ws.send(control.decode(message))
+    async def send(self, messages: Any) -> None:
+        for message in messages:
+            await self.ws.send(control.decode(message))
 
     async def send_fragments(self, pieces: Any) -> None:
         await self.ws.send(control.decode(piece) for piece in pieces)
 
-    async def recv(self) -> Any:
-        return control.encode(await self.ws.recv())
+    async def recv(self, count: int) -> Any:
+        return [control.encode(await self.ws.recv()) for _ in range(count)]
 
     async def ping(self, data: str) -> str:
         await (await self.ws.ping(data))

@@ -9,7 +9,7 @@ from typing import Any
 
 import control
 from websockets.exceptions import ConnectionClosed
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
+from websockets.extensions import permessage_deflate as deflate
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
@@ -34,8 +34,10 @@ class Peer:
         if self.server is not None:
             self.server.shutdown()
         finished = self.finished = threading.Event()
-        extensions = None if compression is None else [ServerPerMessageDeflateFactory(**compression)]
-        self.server = serve(handle, "127.0.0.1", 0, extensions=extensions, subprotocols=protocols, **LIMITS)
+        extensions = None if compression is None else [deflate.ServerPerMessageDeflateFactory(**compression)]
+        self.server = serve(
+            handle, "127.0.0.1", 0, extensions=extensions, subprotocols=protocols, **LIMITS
+        )
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         return self.server.socket.getsockname()[1]
 
@@ -44,7 +46,7 @@ class Peer:
         return self.agreed()
 
     def connect(self, url: str, compression: Any, protocols: Any) -> Any:
-        extensions = None if compression is None else [ClientPerMessageDeflateFactory(**compression)]
+        extensions = None if compression is None else [deflate.ClientPerMessageDeflateFactory(**compression)]
         connecting = connect(url, extensions=extensions, subprotocols=protocols, proxy=None, **LIMITS)
         self.ws = self.opened.enter_context(connecting)
         return self.agreed()
@@ -52,17 +54,18 @@ class Peer:
     def agreed(self) -> Any:
         return {"protocol": self.ws.subprotocol or "", "compressed": bool(self.ws.protocol.extensions)}
 
-    def send(self, message: Any) -> None:
-        self.ws.send(control.decode(message))
+    def send(self, messages: Any) -> None:
+        for message in messages:
+            self.ws.send(control.decode(message))
 
     def send_fragments(self, pieces: Any) -> None:
         self.ws.send(control.decode(piece) for piece in pieces)
 
-    def recv(self) -> Any:
-        return control.encode(self.ws.recv(timeout=control.PATIENCE))
+    def recv(self, count: int) -> Any:
+        return [control.encode(self.ws.recv(timeout=control.PATIENCE)) for _ in range(count)]
 
     def ping(self, data: str) -> str:
-        # Its pong is told by its payload; which it does not hand out.
+        # It compares the payloads, and does not hand them out.
         if not self.ws.ping(data).wait(control.PATIENCE):
             raise TimeoutError("no pong")
         return data

@@ -1,0 +1,80 @@
+"""A command in a process of its own, over real pipes or a real terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import world
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Command:
+    """`python` with these arguments, in the folder of the project; ended at the end of the `with`."""
+
+    def __init__(
+        self, *arguments: object, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE
+    ) -> None:
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", *map(str, arguments)],
+                cwd=ROOT,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "TERM": "dumb"},
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def line(self) -> str:
+        """The next line on its standard output."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"it ended: {self.end()}")
+        return line.rstrip("\n")
+
+    def url(self) -> str:
+        """Where a server says that it listens."""
+        line = self.line()
+        assert line.startswith("listening on ws"), line
+        return line.removeprefix("listening on ")
+
+    def tell(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, text: str | None = None) -> tuple[int, list[str], list[str]]:
+        """Give it `text` and the end of its input; then its status, and its lines on stdout and stderr."""
+        out, err = self.process.communicate(text, timeout=3 * world.PATIENCE)
+        return self.process.returncode, (out or "").split("\n")[:-1], err.splitlines()
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate(timeout=world.PATIENCE)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def syncws(*arguments: object, **how: Any) -> Command:
+    """`python -m syncws …`."""
+    return Command("-m", "syncws", *arguments, **how)

@@ -1,0 +1,108 @@
+"""The examples, run as they are, with each other and with a strict peer."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import ssl
+from urllib.parse import urlsplit
+
+import pytest
+import world
+from command import ROOT, Command
+from world import PATIENCE
+
+pytestmark = world.threads_only  # processes of their own, which no test mode reaches
+
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+@contextlib.contextmanager
+def serving(name, *arguments):
+    """The URL of an example that serves; ended as a user ends it, and ending well."""
+    with Command(ROOT / "examples" / name, *arguments, 0) as server:
+        yield server.url()
+        server.signal(signal.SIGINT)
+        status, _, complaints = server.end()
+        assert (status, complaints) == (0, [])
+
+
+def run(name, *arguments):
+    with Command(ROOT / "examples" / name, *arguments) as example:
+        return example.end()
+
+
+def test_every_example_is_run_by_a_test():
+    own = (ROOT / "tests" / "test_examples.py").read_text(encoding="utf-8")
+    assert not [name for name in EXAMPLES if f'"{name}"' not in own]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_shorter_than_40_lines(name):
+    assert len((ROOT / "examples" / name).read_text(encoding="utf-8").splitlines()) < 40
+
+
+@pytest.mark.parametrize("server", ["echo_server.py", "gevent_server.py"])
+def test_the_client_talks_to_the_server(server):
+    with serving(server) as url:
+        status, said, complaints = run("client.py", url)
+        assert said == [
+            "text: hello",
+            r"binary: b'\x00\x01\x02'",
+            "fragments: one message in three fragments",
+            "closed: 1000",
+        ]
+        assert (status, complaints) == (0, [])
+
+
+def test_the_client_says_in_a_line_that_there_is_no_server():
+    status, said, complaints = run("client.py", "ws://127.0.0.1:9/")
+    assert (status, said, len(complaints)) == (1, [], 1)
+    assert complaints[0].startswith("no connection")
+
+
+def test_callbacks_count_to_three_and_close():
+    with serving("echo_server.py") as url:
+        status, said, complaints = run("callbacks.py", url)
+        assert said == ["count: 1", "count: 2", "count: 3", "closed: 1000 that is all"]
+        assert (status, complaints) == (0, [])
+
+
+def test_callbacks_are_told_of_a_failure():
+    status, said, _ = run("callbacks.py", "ws://127.0.0.1:9/")
+    assert status == 1
+    assert said[0].startswith("error: ")
+    assert said[1].startswith("closed: 1006")
+
+
+def test_in_the_chat_all_hear_what_one_says():
+    with serving("chat_server.py") as url, world.Socket(f"{url}?name=anna") as anna:
+        assert anna.recv(PATIENCE) == "* anna is here"
+        with world.Socket(f"{url}?name=ben") as ben:
+            assert anna.recv(PATIENCE) == ben.recv(PATIENCE) == "* ben is here"
+            ben.send("hello")
+            assert anna.recv(PATIENCE) == ben.recv(PATIENCE) == "ben: hello"
+        assert anna.recv(PATIENCE) == "* ben is gone"
+
+
+def test_the_greenlet_server_sends_while_it_receives():
+    with serving("gevent_server.py") as url:
+        beats = world.Event()
+        with world.Socket(url) as ws:
+            ws.onping = lambda event: event.data == b"still here" and beats.set()
+            ws.send("hello")
+            assert ws.recv(PATIENCE) == "hello"
+            assert beats.wait(PATIENCE)
+
+
+def test_the_tls_server_has_the_certificate_it_was_given(authority, client_tls, tmp_path):
+    certificate = authority.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    with serving("tls_server.py", tmp_path / "cert.pem", tmp_path / "key.pem") as url:
+        assert urlsplit(url).scheme == "wss"
+        with world.Socket(url, ssl=client_tls) as ws:
+            ws.send("hello")
+            assert ws.recv(PATIENCE) == "hello"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            world.Socket(url)

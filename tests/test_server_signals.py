@@ -1,0 +1,75 @@
+"""`serve_forever` and the signals that end it, each in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from peer import TEXT, Peer
+from program import Program
+from raw import is_served
+
+GENEROUS = 3.0  # seconds, on a machine with much else to do
+
+FOREVER = """
+from world import Server, echo
+server = Server(echo, host="127.0.0.1", port=0)
+server.on("listening", lambda: say(server.address()[1]))
+server.on("close", lambda: say("closed", len(server.clients)))
+def stay(ws, request):
+    ws.recv()
+server.serve_forever()
+say("left")
+"""
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["answering", "mute"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_signals_end_serve_forever_cleanly(number: int, answers: bool) -> None:
+    with Program(FOREVER) as program:
+        peers = [Peer.connect(program) for _ in range(100)]
+        for peer in peers:
+            peer.send(TEXT, b"x")
+            assert peer.read().payload == b"x"
+        start = time.monotonic()
+        program.signal(number)
+        for peer in peers:
+            peer.expect_close(1001, answer=answers)
+            if answers:
+                peer.close()
+        assert program.end() == (0, "closed 0\nleft\n", "")
+        assert time.monotonic() - start < 2
+        for peer in peers:
+            peer.close()
+
+
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    with Program(FOREVER) as program:
+        peer = Peer.connect(program)
+        program.signal(signal.SIGINT)
+        peer.expect_close(1001, answer=False)
+        program.signal(signal.SIGINT)
+        peer.expect_end()
+        code, _, complaints = program.end(GENEROUS)
+        assert code in (0, 1, -signal.SIGINT)
+        assert "syncws-" not in complaints
+        peer.close()
+
+
+OWN_HANDLER = """
+import signal, threading
+from world import Server, echo
+signal.signal(signal.SIGTERM, lambda *_: say("mine"))
+server = Server(echo, host="127.0.0.1", port=0)
+server.on("listening", lambda: say(server.address()[1]))
+server.serve_forever()
+"""
+
+
+def test_a_handler_of_sigterm_that_is_there_is_left_alone() -> None:
+    with Program(OWN_HANDLER) as program:
+        program.address()
+        program.signal(signal.SIGTERM)
+        assert program.line() == "mine"
+        assert is_served(program)

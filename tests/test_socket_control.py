@@ -1,0 +1,374 @@
+"""Pings, pongs, keepalive, back-pressure and the counters of a `Socket`, on either side."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import pytest
+from pairs import BLOCKING, SIDES, Journal, connected, still_works
+from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload
+from world import PATIENCE, Event, Socket, eventually, serving, sleep, spawn, url_of
+
+import syncws
+
+each_side = pytest.mark.parametrize("side", SIDES)
+each_kind = pytest.mark.parametrize(("kind", "opcode"), [("ping", PING), ("pong", PONG)])
+
+# -- pings and pongs ---------------------------------------------------------------------------------------------
+
+
+@each_side
+@each_kind
+@pytest.mark.parametrize(
+    ("data", "payload"),
+    [(b"", b""), ("h\u00e9", "h\u00e9".encode()), (bytearray(b"ab"), b"ab"), (memoryview(b"abc")[1:], b"bc"),
+     (b"a" * 125, b"a" * 125)],
+)  # fmt: skip
+def test_a_control_frame_carries_what_it_is_given(kind: str, opcode: int, data: Any, payload: bytes, side: str) -> None:
+    with connected(side) as (ws, peer):
+        getattr(ws, kind)(data)
+        assert peer.read() == Frame(True, 0, opcode, side == "client", payload)
+
+
+@each_kind
+@pytest.mark.parametrize(("data", "error"), [(b"a" * 126, ValueError), ("\u20ac" * 42, ValueError), (5, TypeError)])
+def test_what_no_control_frame_can_carry_is_refused_and_the_connection_goes_on(
+    kind: str, opcode: int, data: Any, error: Any
+) -> None:
+    with connected() as (ws, peer):
+        with pytest.raises(error):
+            getattr(ws, kind)(data)
+        still_works(ws, peer)
+
+
+@each_kind
+def test_a_control_frame_may_go_unmasked(kind: str, opcode: int) -> None:
+    with connected() as (ws, peer):
+        getattr(ws, kind)(b"a", mask=False)
+        assert peer.sock.recv(100) == bytes([0x80 | opcode, 1]) + b"a"
+
+
+@each_kind
+@each_side
+def test_on_a_socket_that_is_not_open_pings_raise_or_do_nothing(kind: str, opcode: int, side: str) -> None:
+    with connected(side) as (ws, peer):
+        ws.close(4000)
+        with pytest.raises(syncws.ConnectionClosed):
+            getattr(ws, kind)(b"a")
+        getattr(ws, kind)(b"a", ignore_closed=True)
+        with pytest.raises(ValueError):
+            getattr(ws, kind)(b"a" * 126, ignore_closed=True)
+        peer.expect_close(4000)
+        peer.end()
+        assert ws.wait_closed(PATIENCE)
+        getattr(ws, kind)(b"a", ignore_closed=True)
+        assert peer.read_all() == []
+
+
+@each_side
+def test_each_ping_is_answered_with_what_it_carried(side: str) -> None:
+    with connected(side) as (ws, peer):
+        reading = spawn(ws.recv, PATIENCE)
+        for number in range(10):
+            peer.send(PING, str(number).encode())
+        assert [peer.read()[2:] for _ in range(10)] == [
+            (PONG, side == "client", str(number).encode()) for number in range(10)
+        ]
+        peer.send(TEXT, b"a", fin=False)
+        peer.send(PING, b"between")
+        assert peer.read().payload == b"between"
+        peer.send(CONTINUE, b"b")
+        assert reading.result() == "ab"
+
+
+def test_pings_are_not_answered_without_auto_pong_but_told() -> None:
+    with connected(auto_pong=False) as (ws, peer):
+        journal = Journal(ws, "ping")
+        peer.send(PING, b"a")
+        peer.send(TEXT, b"read up to here")
+        assert ws.recv(PATIENCE) == "read up to here"
+        eventually(lambda: journal.told == ["ping"])
+        assert journal.events[0].data == b"a"
+        still_works(ws, peer)  # no pong came before it
+
+
+@each_side
+def test_a_ping_and_a_pong_are_told_with_their_payload(side: str) -> None:
+    with connected(side) as (ws, peer):
+        journal = Journal(ws, "ping", "pong")
+        peer.send(PING, b"a")
+        peer.send(PONG, b"b")
+        eventually(lambda: journal.told == ["ping", "pong"])
+        assert [event.data for event in journal.events] == [b"a", b"b"]
+
+
+@each_side
+def test_latency_is_the_time_between_ping_and_pong(side: str) -> None:
+    with connected(side, ping_interval=None) as (ws, peer):
+        assert ws.latency is None
+        peer.send(PONG, b"unasked")
+        peer.send(TEXT, b"")
+        assert ws.recv(PATIENCE) == ""
+        assert ws.latency is None
+        started = time.monotonic()
+        ws.ping(b"a")
+        assert peer.read().payload == b"a"
+        sleep(0.05)  # what is to be measured
+        peer.send(PONG, b"a")
+        peer.send(TEXT, b"")
+        assert ws.recv(PATIENCE) == ""
+        assert 0.05 <= ws.latency <= time.monotonic() - started
+
+
+# -- control frames are not held up ------------------------------------------------------------------------------
+
+
+def warm(ws: Any, peer: Peer) -> None:
+    """Some unread messages, fewer than `max_queue`."""
+    for _ in range(3):
+        peer.send(TEXT, b"unread")
+    peer.send(TEXT, b"beginning", fin=False)
+
+
+@each_side
+@pytest.mark.parametrize("unread", [False, True])
+def test_a_ping_is_answered_within_a_second_though_nobody_reads(side: str, unread: bool) -> None:
+    with connected(side) as (ws, peer):
+        if unread:
+            warm(ws, peer)
+        for _ in range(2):
+            started = time.monotonic()
+            peer.send(PING, b"a")
+            assert peer.read().payload == b"a"
+            assert time.monotonic() - started < 1
+
+
+@each_side
+@pytest.mark.parametrize("unread", [False, True])
+def test_a_close_is_noticed_within_a_second_though_nobody_reads(side: str, unread: bool) -> None:
+    with connected(side) as (ws, peer):
+        if unread:
+            warm(ws, peer)
+        started = time.monotonic()
+        peer.send(CLOSE, close_payload(4000, "bye"))
+        assert peer.read().payload == close_payload(4000, "bye")
+        assert (ws.readyState, ws.close_code, ws.close_reason) == (syncws.CLOSING, 4000, "bye")
+        assert time.monotonic() - started < 1
+
+
+@each_side
+def test_a_listener_at_work_holds_up_no_ping_and_no_close(side: str) -> None:
+    with connected(side) as (ws, peer):
+        go_on, at_work = Event(), Event()
+
+        def slow(event: Any) -> None:
+            at_work.set()
+            go_on.wait(PATIENCE)
+
+        ws.onmessage = slow
+        peer.send(TEXT, b"a")
+        assert at_work.wait(PATIENCE)
+        peer.send(PING, b"p")
+        assert peer.read().payload == b"p"
+        peer.send(CLOSE, close_payload(4000))
+        peer.expect_close(4000, answer=False)
+        go_on.set()
+
+
+def test_no_pong_falls_into_the_middle_of_a_frame() -> None:
+    with connected(small=True) as (ws, peer):
+        sending = spawn(ws.send, BLOCKING)
+        eventually(lambda: ws.bufferedAmount > 0)
+        peer.send(PING, b"a")
+        assert peer.read().payload == BLOCKING
+        assert peer.read()[2:] == (PONG, True, b"a")
+        sending.result()
+
+
+# -- keepalive ---------------------------------------------------------------------------------------------------
+
+
+@each_side
+def test_a_peer_that_does_not_answer_pings_is_dropped(side: str) -> None:
+    with connected(side, ping_interval=0.2, ping_timeout=0.2) as (ws, peer):
+        journal = Journal(ws, "close", "error")
+        assert peer.read().opcode == PING
+        assert ws.wait_closed(PATIENCE)
+        assert (ws.close_code, journal.told) == (1006, ["close"])
+
+
+@each_side
+def test_a_peer_that_answers_pings_is_kept(side: str) -> None:
+    with connected(side, ping_interval=0.1, ping_timeout=1) as (ws, peer):
+        for _ in range(4):
+            got = peer.read()
+            assert got.opcode == PING
+            peer.send(PONG, got.payload)
+        eventually(lambda: ws.latency is not None)
+        assert ws.readyState == syncws.OPEN
+
+
+def test_any_byte_is_a_sign_of_life() -> None:
+    with connected(ping_interval=0.2, ping_timeout=0.3) as (ws, peer):
+        head = bytes([0x82, 126, 0, 200])
+        for byte in head + bytes(20):  # a frame that takes its time, and no pong
+            peer.send_raw(bytes([byte]))
+            sleep(0.05)  # the pace of it
+        assert ws.readyState == syncws.OPEN
+        assert ws.wait_closed(PATIENCE)
+
+
+def test_unread_bytes_are_a_sign_of_life() -> None:
+    with connected(ping_interval=0.2, ping_timeout=0.2, max_queue=1) as (ws, peer):
+        peer.send(TEXT, b"unread")
+        eventually(lambda: ws.bytes_received == 8)  # the queue is full: what follows stays in the kernel
+        peer.send(TEXT, b"unread")
+        for _ in range(4):
+            assert peer.read().opcode == PING
+        assert ws.bytes_received == 8
+        assert ws.readyState == syncws.OPEN
+
+
+def test_no_interval_no_pings_and_no_timeout_no_end() -> None:
+    with connected(ping_interval=None, ping_timeout=0.1) as (silent, peer):
+        with connected(ping_interval=0.1, ping_timeout=None) as (asking, other):
+            assert [other.read().opcode for _ in range(5)] == [PING] * 5
+            assert asking.readyState == syncws.OPEN
+        still_works(silent, peer)
+
+
+def test_a_paused_socket_notices_the_keepalive() -> None:
+    with connected(ping_interval=0.2, ping_timeout=0.2) as (ws, _):
+        ws.pause()
+        assert ws.wait_closed(PATIENCE)
+        assert ws.close_code == 1006
+
+
+# -- back-pressure -----------------------------------------------------------------------------------------------
+
+
+def stalled(count: Any) -> bool:
+    before = count()
+    sleep(0.5)  # for which time nothing moves
+    return bool(count() == before)
+
+
+@each_side
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_peer_that_nobody_reads_is_held_back(side: str, paused: bool) -> None:
+    count, size = 400, 65536
+    with connected(side, max_queue=4) as (ws, peer):
+        if paused:
+            ws.pause()
+
+        def flood() -> None:
+            for number in range(count):
+                peer.send(BINARY, number.to_bytes(4, "big") + bytes(size - 4))
+
+        flooding = spawn(flood)
+        eventually(lambda: stalled(lambda: ws.bytes_received))
+        assert not flooding.done
+        assert ws.bytes_received < (6 * size if not paused else size)
+        ws.resume()
+        assert [int.from_bytes(ws.recv(PATIENCE)[:4], "big") for _ in range(count)] == list(range(count))
+        flooding.result()
+
+
+@each_side
+def test_a_paused_socket_tells_no_messages(side: str) -> None:
+    with connected(side) as (ws, peer):
+        assert not ws.is_paused
+        ws.pause()
+        assert ws.is_paused
+        journal = Journal(ws, "message")
+        peer.send(TEXT, b"a")
+        assert not journal.told
+        ws.ping(b"p")  # sending goes on
+        assert peer.read().opcode == PING
+        ws.resume()
+        assert not ws.is_paused
+        eventually(lambda: journal.told == ["a"])
+
+
+def test_pausing_in_a_listener_holds_back_the_next_message() -> None:
+    with connected() as (ws, peer):
+        journal = Journal(ws, "message")
+        ws.addEventListener("message", lambda event: ws.pause())
+        for text in (b"1", b"2", b"3"):
+            peer.send(TEXT, text)
+        for told in (["1"], ["1", "2"], ["1", "2", "3"]):
+            eventually(lambda: ws.is_paused)
+            assert journal.told == told
+            ws.resume()
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_a_paused_socket_notices_close_and_terminate(end: str) -> None:
+    with connected() as (ws, peer):
+        ws.pause()
+        waiting = spawn(ws.recv)
+        getattr(ws, end)()
+        with contextlib.suppress(OSError):
+            peer.send(CLOSE)
+        with pytest.raises(syncws.ConnectionClosed):
+            waiting.result()
+        peer.end()
+        assert ws.wait_closed(PATIENCE)
+        assert not ws.is_paused
+
+
+@pytest.mark.parametrize("max_queue", [1, 4])
+def test_waiting_for_the_close_drops_what_exceeds_the_queue(max_queue: int) -> None:
+    with connected(max_queue=max_queue) as (ws, peer):
+        sending = spawn(lambda: [peer.send(TEXT, str(number).encode()) for number in range(2000)])
+        closed = spawn(ws.wait_closed, PATIENCE)
+        sending.result()
+        peer.send(CLOSE, close_payload(1000))
+        peer.end()
+        assert closed.result() is True
+        assert list(ws) == [str(number) for number in range(max_queue)]
+
+
+# -- counters ----------------------------------------------------------------------------------------------------
+
+
+@each_side
+def test_bytes_are_counted_with_their_framing_and_without_the_handshake(side: str) -> None:
+    ours, theirs = (6, 2) if side == "client" else (2, 6)  # of header and mask
+    with connected(side, ping_interval=None) as (ws, peer):
+        assert (ws.bytes_sent, ws.bytes_received) == (0, 0)
+        ws.send("foobar")
+        ws.ping(b"p")
+        assert ws.bytes_sent == 2 * ours + 7
+        peer.send(TEXT, b"foobar")
+        assert ws.recv(PATIENCE) == "foobar"
+        assert ws.bytes_received == theirs + 6
+        ws.close(1000)
+        peer.read(), peer.read()
+        peer.expect_close(1000)
+        peer.end()
+        assert ws.wait_closed(PATIENCE)
+        assert (ws.bytes_sent, ws.bytes_received) == (3 * ours + 9, 2 * theirs + 8)
+
+
+def test_bytes_behind_the_handshake_are_counted() -> None:
+    with connected(extra=b"\x81\x01a") as (ws, _):
+        assert ws.recv(PATIENCE) == "a"
+        assert ws.bytes_received == 3
+
+
+def test_a_client_and_a_server_count_the_same() -> None:
+    ends: list[Any] = []
+
+    def accept(ws: Any, request: Any) -> None:
+        ends.append(ws)
+        for message in ws:
+            ws.send(message)
+
+    with serving(accept, compression=True) as server, Socket(url_of(server)) as ws:
+        for size in (0, 10, 2000, 200_000):
+            ws.send("a" * size)
+            assert len(ws.recv(PATIENCE)) == size
+        assert (ws.bytes_sent, ws.bytes_received) == (ends[0].bytes_received, ends[0].bytes_sent)
