@@ -97,9 +97,13 @@ class Attendant:
             raise
 
     def close(self) -> None:
-        """Give the descriptors back; only for one that was never started, or not in this process."""
-        self._closed = True
+        """Give the descriptors back; only for one that was never started."""
         self._poller.close()
+
+    def disinherit(self) -> None:
+        """In the child of a fork: the poller is shared with the parent, so unregister nothing."""
+        self._closed = True
+        self._poller.disinherit()
 
     def call_at(self, when: float, function: Callable[[], None]) -> Timer:
         """Call `function`, which must not block, at `when` (time.monotonic)."""
@@ -141,6 +145,7 @@ class Attendant:
                 # Nothing but a bug gets here; the other connections must not suffer from it.
                 logger.exception("the attendant failed, and goes on")
                 self._runtime.sleep(TICK)
+        self._poller.close()
 
     def _round(self) -> None:
         ready = self._poller.wait(self._doze())
@@ -149,7 +154,7 @@ class Attendant:
             if charge is not None:
                 self._tend(charge, ticked=False)
         self._call_timers()
-        while self._urgent:
+        for _ in range(len(self._urgent)):  # those that are added meanwhile come after the others' turn
             self._tend(self._urgent.popleft(), ticked=False)
         if time.monotonic() >= self._next_tick:
             self._tick()
@@ -238,9 +243,8 @@ owners: set[weakref.ref[Owner]] = set()
 
 
 def _forget_after_fork() -> None:
-    # The threads stayed in the parent, and the poller is shared with it: close, but unregister nothing.
     for attendant in list(_attendants.values()):
-        attendant.close()
+        attendant.disinherit()
     _attendants.clear()
     inherited = [reference() for reference in list(owners)]
     owners.clear()

@@ -120,7 +120,7 @@ class Socket(Connection):
             self._open(way.go())
         except Exception as error:
             closed = ConnectionAbortedError("closed before the connection was established")
-            cause = closed if self._aborted else error
+            cause = closed if self._aborted else _untraced(error)
             with self._lock:
                 if self._state == CLOSED:
                     return
@@ -260,7 +260,7 @@ def resolve(
 ) -> list[Any]:
     """getaddrinfo, but with a deadline: the system's has none, so it gets a thread of its own."""
     try:
-        return _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM, 0, _socket.AI_NUMERICHOST)
+        return runtime.numeric_address(host, port)
     except _socket.gaierror:
         pass  # a name
     bell = runtime.lock()
@@ -284,6 +284,15 @@ def resolve(
     return list(result[0])
 
 
+def _untraced(error: Exception) -> Exception:
+    """The error without its tracebacks: it is kept in the socket that their frames hold."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
 def _check_transport_arguments(
     address: _url.Address, context: _ssl.SSLContext | None, sock: _socket.socket | None
 ) -> None:
@@ -291,5 +300,7 @@ def _check_transport_arguments(
         check_context(context, server_side=False)
     if context is not None and not address.secure:
         raise ValueError(f"ssl is of no use for {address.url}: the scheme must be wss or https")
+    if sock is not None and not hasattr(sock, "detach"):  # gevent's sockets are of another class
+        raise TypeError(f"sock must be a connected socket, not {sock!r}")
     if isinstance(sock, _ssl.SSLSocket):
         raise TypeError("sock must be a plain socket: for TLS over it use a wss URL, and ssl for its context")

@@ -38,6 +38,7 @@ class Control(Lifecycle):
         super().__init__(*args, **kwargs)
         self._sender: Sender = Sender(masked=not self._server_side)
         self._out: Out = deque()  # what the kernel did not take yet; the writer's
+        self._buffered = 0  # its bytes when the writer last waited, for others to read
         # Guarded by the state lock:
         self._pongs: _Queue = deque()
         self._pings: _Queue = deque()
@@ -138,6 +139,7 @@ class Control(Lifecycle):
             self._writer = None
             if self._aborted or self._broken:
                 self._out.clear()
+            self._buffered = sum(map(len, self._out))
             self._changed.notify_all()
             closed = self._conclude_if_due()
         if blocked:

@@ -48,13 +48,20 @@ class GreenletRuntime(Runtime):
         return HubWaiter(descriptor)
 
     def breathe(self) -> None:
-        gevent.sleep(0)
+        # Not sleep(0): the hub runs fifty of those before it looks at timers and descriptors again.
+        hub = gevent.get_hub()
+        with hub.loop.timer(0) as timer:
+            hub.wait(timer)
 
     def sleep(self, seconds: float) -> None:
         gevent.sleep(seconds)
 
     def getaddrinfo(self, host: str, port: int) -> list[Any]:
         return gevent.socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)  # type: ignore[no-any-return, unused-ignore]
+
+    def numeric_address(self, host: str, port: int) -> list[Any]:
+        ask = gevent.monkey.get_original("socket", "getaddrinfo")  # gevent's own takes a thread for this too
+        return ask(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)  # type: ignore[no-any-return, unused-ignore]
 
     def native_socket(self) -> type[socket.socket]:
         return gevent.monkey.get_original("socket", "socket")  # type: ignore[no-any-return, unused-ignore]

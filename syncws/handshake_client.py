@@ -94,7 +94,8 @@ class ClientHandshake:
             return self._receive_heads()
         except h11.RemoteProtocolError as error:
             # h11 quotes what it refuses by repr(), at any length.
-            raise self._failure(f"malformed HTTP response: {str(error)[:200]}") from error
+            # Without h11's traceback: one of its frames holds the error, and that all of its callers.
+            raise self._failure(f"malformed HTTP response: {str(error)[:200]}") from error.with_traceback(None)
 
     def _own_headers(self, address: Address, origin: str | None) -> Headers:
         own = Headers(

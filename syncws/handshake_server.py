@@ -70,7 +70,9 @@ class ServerHandshake:
         except h11.RemoteProtocolError as error:
             # Its text quotes the client. Any transfer coding is 400 here, also where h11 hints at 501.
             status = error.error_status_hint if error.error_status_hint in _MALFORMED else 400
-            raise HandshakeError(_MALFORMED.get(status, "malformed HTTP request"), status=status) from error
+            what = _MALFORMED.get(status, "malformed HTTP request")
+            # Without h11's traceback: one of its frames holds the error, and that all of its callers.
+            raise HandshakeError(what, status=status) from error.with_traceback(None)
         self.leftover = self._heads.rest()
         _check_request_line(event)
         return Request(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from .buffers import LEAST_BUFFER, fitting
 from .errors import ConnectionClosed, ProtocolError
 from .events import DataEvent, ErrorEvent
 from .frames import BINARY, CLOSE, PING, PONG, TEXT, encode_close
@@ -22,8 +23,7 @@ from .outgoing import Outgoing
 from .receiver import FAILURE, FRAGMENT, Item, Receiver
 from .runtime import remaining
 
-_LEAST_BUFFER = 2048
-_MOST_BUFFER = 1 << 18
+_FAIR_READ = 1 << 12  # greenlets: bytes of many frames read at once, so that the others get their turn
 _UNTOUCHED = 0xF0  # no frame begins so
 #: Close codes after which an iteration ends without an error
 CLEAN_CODES = (1000, 1001, 1005)
@@ -43,7 +43,7 @@ class Incoming(Outgoing):
         self._read_by_hand = False
         # The reader's own:
         self._receiver: Receiver = Receiver(masked=self._server_side)
-        self._buffer = bytearray(_LEAST_BUFFER)
+        self._buffer = bytearray(LEAST_BUFFER)
         self._reads = 0
         # Guarded by the state lock:
         self._verdict: Item | None = None  # a CLOSE or FAILURE that stands behind the messages
@@ -84,6 +84,8 @@ class Incoming(Outgoing):
         try:
             message = self._inbox.popleft()
         except IndexError:
+            message = None
+        if message is None:  # out here, so that what it raises does not come with an IndexError
             message = self._await_message(timeout)
         if self._held_back:
             self._made_room()
@@ -200,7 +202,7 @@ class Incoming(Outgoing):
         assert transport is not None
         buffer[0] = _UNTOUCHED
         try:
-            count = transport.read(buffer, timeout)
+            count = transport.read(self._fair(buffer), timeout)
             if count:
                 self._take_in(buffer, count)
         except BaseException:
@@ -212,20 +214,19 @@ class Incoming(Outgoing):
             self._ended = True
         return count is not None
 
+    def _fair(self, buffer: bytearray) -> bytearray | memoryview:
+        """As much of the buffer as one read may fill."""
+        if self._runtime.may_block or len(buffer) <= _FAIR_READ:
+            return buffer
+        return memoryview(buffer)[: max(self._receiver.wanted, _FAIR_READ)]
+
     def _take_in(self, buffer: bytearray, count: int) -> None:
         self.bytes_received += count
         self._reads += 1
         if not self._draining:
-            self._sort(self._receiver.feed(buffer, count))
-            self._fit_buffer(count)
-
-    def _fit_buffer(self, count: int) -> None:
-        """As the reader: a buffer that grows with what comes, and shrinks again."""
-        size = len(self._buffer)
-        if count == size and size < _MOST_BUFFER:
-            self._buffer = bytearray(4 * size)
-        elif size > _LEAST_BUFFER and count < size // 16 and not self._receiver.wanted:
-            self._buffer = bytearray(_LEAST_BUFFER)
+            items = self._receiver.feed(buffer, count)
+            self._sort(items)
+            self._buffer = fitting(self._buffer, count, len(items), self._receiver.wanted)
 
     def _sort(self, items: list[Item]) -> None:
         """As the reader: each item to its place. Pings are answered now, whatever waits to be read."""

@@ -41,10 +41,23 @@ class Role:
         self.owner = owner
 
 
+class _Constant:
+    """A number on a class and on its instances; theirs cannot be set."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __get__(self, target: object, owner: type) -> int:
+        return self._value
+
+    def __set__(self, target: object, value: object) -> None:
+        raise AttributeError("the ready states are constants")
+
+
 class Lifecycle(EventTarget):
     """States and their changes. The layers above fill in reading, writing and telling."""
 
-    CONNECTING, OPEN, CLOSING, CLOSED = range(4)
+    CONNECTING, OPEN, CLOSING, CLOSED = map(_Constant, range(4))
 
     #: the code of the peer's Close: 1005 for an empty one, 1006 when none came; None while open
     close_code: int | None = None
@@ -194,18 +207,22 @@ class Lifecycle(EventTarget):
 
     def _disinherit(self) -> None:
         """See `attendant.Owner`. A stranger to the child: CLOSED, whoever was in here, and without a `close` event."""
-        # Whoever held or awaited the lock may have stayed in the parent.
-        self._changed.notify_all()
-        self._lock = self._runtime.lock()
-        self._changed = Condition(self._runtime, self._lock)
+        if self._runtime.may_block:
+            # The threads stayed in the parent, whatever they held or awaited. Greenlets are here, and leave now.
+            self._lock = self._runtime.lock()
+            self._changed = Condition(self._runtime, self._lock)
+            self._reader = self._writer = None
         self._state = CLOSED
-        self._reader = self._writer = self._registry = None
+        self._registry = None
         self._timers = []
         self._happenings.clear()
         self._aborted = True
         self.close_code, self.close_reason = 1006, "the connection belongs to the parent process, from before a fork"
         self._failure = ConnectionAbortedError(self.close_reason)
-        self._give_descriptor_back()
+        if self._transport is not None and not self._released:
+            self._runtime.supplant(self._transport.descriptor)
+        self._release_if_free()
+        self._changed.notify_all()
 
     # -- with the attendant -------------------------------------------------------------------------------
 

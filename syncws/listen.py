@@ -211,7 +211,7 @@ class Acceptor:
         self._stopping = True
         _close_all(list(self._listeners.values()))
         if self._poller is not None:
-            self._poller.close()
+            self._poller.disinherit()
 
     def _run(self, poller: Poller) -> None:
         self._runner = self._runtime.current()

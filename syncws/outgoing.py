@@ -39,11 +39,7 @@ class Outgoing(Control):
     @property
     def bufferedAmount(self) -> int:
         """Bytes, framing included, that a `send` still at work has not handed to the system."""
-        while True:
-            try:
-                return sum(len(buffer) for buffer in self._out.copy())
-            except RuntimeError:  # without a GIL the writer can change it meanwhile
-                continue
+        return self._buffered
 
     def send(
         self,
@@ -190,6 +186,7 @@ class Outgoing(Control):
         out.extend(buffers)
         size = sum(map(len, buffers))
         while not transport.write(out):
+            self._buffered = sum(map(len, out))
             if self._aborted:
                 raise ConnectionAbortedError("the connection was dropped")
             events = READ | WRITE if self._reads_for_writer() else WRITE

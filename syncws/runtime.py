@@ -81,11 +81,22 @@ class Runtime:
     def getaddrinfo(self, host: str, port: int) -> list[Any]:
         return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
 
+    def numeric_address(self, host: str, port: int) -> list[Any]:
+        """As getaddrinfo, but asks nobody; socket.gaierror for a name."""
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+
     def native_socket(self) -> type[socket.socket]:
         return socket.socket
 
     def native_epoll(self) -> Any:
         return select.epoll()
+
+    def supplant(self, descriptor: int) -> None:
+        """In the child of a fork: let `descriptor` be a stream at its end, instead of what the parent uses."""
+        ours, theirs = os.pipe()
+        self.native_close(theirs)
+        os.dup2(ours, descriptor, inheritable=False)
+        self.native_close(ours)
 
     def native_close(self, descriptor: int) -> None:
         os.close(descriptor)
@@ -204,7 +215,7 @@ class Poller:
         if self._runtime.may_block:
             ready = self._epoll.poll(timeout)
         else:
-            ready = self._waiter.wait(READ, timeout) and not self._epoll.closed and self._epoll.poll(0)
+            ready = self._waiter.wait(READ, timeout) and self._bell >= 0 and self._epoll.poll(0)
         descriptors = [descriptor for descriptor, _ in ready or ()]
         if self._bell in descriptors:
             descriptors.remove(self._bell)
@@ -216,6 +227,19 @@ class Poller:
             return
         self._waiter.close()
         self._epoll.close()
+        self._close_bell()
+
+    def disinherit(self) -> None:
+        """In the child of a fork. A greenlet that waits here is in the child too: it is woken, and then closes."""
+        if self._runtime.may_block:
+            self.close()
+        else:
+            self._runtime.supplant(self._epoll.fileno())
+            self._close_bell()
+
+    def _close_bell(self) -> None:
+        if self._bell < 0:
+            return
         # Their numbers may be somebody else's in the next moment: a late `ring` must not write there.
         bell, self._bell = self._bell, -1
         clapper, self._clapper = self._clapper, -1

@@ -219,15 +219,30 @@ class _Talk:
         ws.onmessage = lambda event: _say_above_prompt(f"< {shown(event.data)}")
         ws.onpong = self._tell_pong
         ws.addEventListener("close", self._leave_prompt)
-        # The signal may come from _leave_prompt, and later than it was wanted.
-        with contextlib.suppress(EOFError, KeyboardInterrupt, ConnectionClosed):
-            while ws.readyState == ws.OPEN:
-                self._obey(input(_PROMPT))
-        self._leaving = True
-        ws.close(1000)
-        self._finish()
+        usual = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            with contextlib.suppress(EOFError, KeyboardInterrupt, ConnectionClosed):
+                self._prompt()
+            ws.close(1000)
+            self._finish()
+        finally:
+            signal.signal(signal.SIGINT, usual)
         self._interrupted = False
         say("")
+
+    def _prompt(self) -> None:
+        try:
+            while self._ws.readyState == self._ws.OPEN:
+                self._obey(input(_PROMPT))
+        finally:
+            self._leaving = True
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        """Ctrl-C, or `_leave_prompt`; a second one counts only while the server is still waited for."""
+        if self._leaving and self._ws.readyState == self._ws.CLOSED:
+            return
+        self._leaving = True
+        raise KeyboardInterrupt
 
     def _obey(self, line: str) -> None:
         command, _, rest = line.partition(" ")
@@ -249,9 +264,10 @@ class _Talk:
             _say_above_prompt(f"pong after {(self._ws.latency or 0) * 1000:.1f} ms")
 
     def _leave_prompt(self, event: Any) -> None:
-        # Only a signal gets the main thread out of input().
-        if not self._leaving:
+        # Only a signal gets the main thread out of input(), and not one that comes just before it waits.
+        while not self._leaving:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.1)
 
     # -- the end ---------------------------------------------------------------------------------------------
 

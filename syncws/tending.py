@@ -20,6 +20,7 @@ class Tended(Dispatching):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._activity_seen = -1
+        self._minding = False
 
     def _tend(self, ticked: bool) -> int | None:
         """See `attendant.Charge`."""
@@ -58,7 +59,20 @@ class Tended(Dispatching):
         seen, self._activity_seen = self._activity_seen, activity
         return activity != seen
 
+    def _attend(self) -> None:
+        # While it minds us the attendant looks anyway, at its end: to ask for more would be to go round and round
+        # for as long as a peer takes nothing of what we write.
+        if not self._minding:
+            super()._attend()
+
     def _mind(self) -> None:
+        self._minding = True
+        try:
+            self._mind_once()
+        finally:
+            self._minding = False
+
+    def _mind_once(self) -> None:
         """On the attendant: act and read on behalf of whoever will take what comes. Does not wait."""
         self._act_on_verdict(jump=True)
         for _ in range(_MOST_READS):

@@ -24,8 +24,8 @@ Out = deque[Buffer]
 _DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 _MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 16, 1024 on Linux
 _TLS_CHUNK = 1 << 16
-# Greenlets: how much may be read without waiting before the others get their turn.
-_FAIR_SHARE = 1 << 16
+# Greenlets: seconds that one may go on reading without waiting before the others get their turn.
+_FAIR_SHARE = 0.005
 
 
 class Transport:
@@ -38,7 +38,7 @@ class Transport:
         self._sock.setblocking(self._waits_in_kernel)
         self._descriptor = self._sock.fileno()
         self._waiter = runtime.waiter(self._descriptor)
-        self._unshared = 0
+        self._turn_began = 0.0
         self._no_delay()
 
     def _no_delay(self) -> None:
@@ -71,18 +71,20 @@ class Transport:
 
     def _read_waiting(self, buffer: Buffer, timeout: float | None) -> int | None:
         deadline = None if timeout is None or timeout <= 0 else time.monotonic() + timeout
+        if not self._runtime.may_block:
+            self._give_way()
         while True:
             try:
                 count = self._recv(buffer)
             except OSError:
                 return 0
             if count is not None:
-                self._share(count)
                 return count
             if timeout is not None and timeout <= 0:
                 return None
-            self._unshared = 0
-            if not self._waiter.wait(READ, remaining(deadline)):
+            ready = self._waiter.wait(READ, remaining(deadline))
+            self._turn_began = time.monotonic()
+            if not ready:
                 return None
 
     def _recv(self, buffer: Buffer) -> int | None:
@@ -92,12 +94,12 @@ class Transport:
         except BlockingIOError:
             return None
 
-    def _share(self, count: int) -> None:
-        # A connection whose data never runs out never waits, so it must give way of its own accord.
-        self._unshared += count
-        if self._unshared >= _FAIR_SHARE and not self._runtime.may_block:
-            self._unshared = 0
+    def _give_way(self) -> None:
+        # A connection whose data never runs out never waits, so it must give way of its own accord. Before a read:
+        # who is interrupted here has taken nothing from the stream.
+        if time.monotonic() - self._turn_began >= _FAIR_SHARE:
             self._runtime.breathe()
+            self._turn_began = time.monotonic()
 
     def write(self, out: Out) -> bool:
         """Write from the left of `out` what the kernel takes, and remove it there. True when all is gone."""

@@ -86,3 +86,13 @@ def still_works(ws: Any, peer: Peer) -> None:
     assert peer.read()[2:] == (TEXT, not peer.client, b"still here")
     peer.send(TEXT, b"and so am I")
     assert ws.recv(world.PATIENCE) == "and so am I"
+
+
+def end_of(ws: Any, journal: Journal) -> tuple[int, str, bool]:
+    """How it ended, as the event says; it is CLOSED, told once, and the attributes agree."""
+    assert ws.wait_closed(world.PATIENCE)
+    assert ws.readyState == ws.CLOSED
+    assert journal.told.count("close") == 1
+    event = journal.last("close")
+    assert (ws.close_code, ws.close_reason) == (event.code, event.reason)
+    return event.code, event.reason, event.wasClean

@@ -22,24 +22,29 @@ from syncws import ConnectionClosed
 gevent = pytest.importorskip("gevent")
 ROOT = str(Path(__file__).resolve().parent.parent)
 LIMIT = 0.05  # seconds the hub may be stopped
-TRIES = 5  # the machine may stop it as well, but not each time
+TRIES = 3  # the machine may stop it as well, but not each time
 
 
 class Ticker:
-    """A greenlet that notes the longest time it was not run for."""
+    """A greenlet that notes the longest time it was not run for, other than for want of a processor."""
 
     def __init__(self) -> None:
         self.worst = 0.0
         self.ticks = 0
 
     def _tick(self) -> None:
-        last = time.monotonic()
-        while True:
-            gevent.sleep(0.002)
-            now = time.monotonic()
-            self.worst = max(self.worst, now - last)
-            self.ticks += 1
-            last = now
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as schedule:
+
+            def now() -> float:
+                schedule.seek(0)
+                return time.monotonic() - int(schedule.read().split()[1]) / 1e9  # less the time in the run queue
+
+            last = now()
+            while True:
+                gevent.sleep(0.002)
+                last, before = now(), last
+                self.worst = max(self.worst, last - before)
+                self.ticks += 1
 
     def __enter__(self) -> Ticker:
         self._greenlet = gevent.spawn(self._tick)
@@ -51,7 +56,7 @@ class Ticker:
         self._greenlet.kill()
 
 
-def goes_on(scenario: Any, least: int = 10) -> None:
+def goes_on(scenario: Any, least: int = 3) -> None:
     """Run the scenario, which takes a while, until the hub was not stopped by it; not for ever."""
     worst = []
     for _ in range(TRIES):
@@ -59,7 +64,6 @@ def goes_on(scenario: Any, least: int = 10) -> None:
             scenario()
         assert ticker.ticks >= least or ticker.worst > LIMIT, "this scenario shows nothing"
         worst.append(ticker.worst)
-        print('WORST', worst)
         if ticker.worst <= LIMIT:
             return
     raise AssertionError(f"the hub was stopped for {worst} seconds")
@@ -300,6 +304,7 @@ def test_a_greenlet_that_waits_can_be_killed(wait: str) -> None:
         assert ws.recv(world.PATIENCE) == "for another"
         ws.close(1000)
         peer.expect_close(1000)
+        peer.close()
         assert ws.wait_closed(world.PATIENCE)
 
 
@@ -408,7 +413,7 @@ def run(source: str, *flags: str) -> tuple[int, str, str]:
         (PATCH.format("thread=False") + GREEN + EXCHANGE, "hello gevent"),
         (PATCH.format("socket=False, dns=False") + GREEN + EXCHANGE, "hello gevent"),
         (PATCH.format("ssl=False") + IMPORT + EXCHANGE, "hello gevent"),
-        (PATCH.format("os=False, queue=False") + IMPORT + EXCHANGE, "hello gevent"),
+        (PATCH.format("queue=False") + IMPORT + EXCHANGE, "hello gevent"),
         (KEPT_CONTEXT, "in use"),
     ],
 )

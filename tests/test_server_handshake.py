@@ -205,10 +205,10 @@ def test_origins(origin: str | None, options: Any, status: int, caplog: pytest.L
 )
 def test_the_subprotocol(options: Any, offered: list[str], chosen: str) -> None:
     lines = [f"Sec-WebSocket-Protocol: {', '.join(offered)}"] if offered else []
-    with serving(lambda ws, request: ws.send(f"={ws.protocol}"), **options) as server:
-        with Peer.connect(server, "/", *lines) as peer:
-            assert peer.read().payload == f"={chosen}".encode()
-            assert (f"Sec-WebSocket-Protocol: {chosen}\r\n" in peer.head.decode() + "\r\n") is bool(chosen)
+    served = serving(lambda ws, request: ws.send(f"={ws.protocol}"), **options)
+    with served as server, Peer.connect(server, "/", *lines) as peer:
+        assert peer.read().payload == f"={chosen}".encode()
+        assert (f"Sec-WebSocket-Protocol: {chosen}\r\n" in peer.head.decode() + "\r\n") is bool(chosen)
 
 
 def test_a_subprotocol_that_was_not_offered_is_500_and_logged(caplog: Any) -> None:

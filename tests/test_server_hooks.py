@@ -110,7 +110,7 @@ def test_a_listener_that_raises_is_logged_and_the_next_client_served(
             else:
                 sock.recv(100)
         assert is_served(server)
-    assert [record for record in caplog.records if record.levelno >= logging.ERROR]
+        world.eventually(lambda: [record for record in caplog.records if record.levelno >= logging.ERROR])
 
 
 # -- events -----------------------------------------------------------------------------------------------

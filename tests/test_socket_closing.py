@@ -1,4 +1,4 @@
-"""The closing handshake, and all other ways a `Socket` ends, on either side."""
+"""The closing handshake of a `Socket`, begun by it or by its peer, on either side."""
 
 from __future__ import annotations
 
@@ -7,26 +7,15 @@ import time
 from typing import Any
 
 import pytest
-from pairs import BLOCKING, SIDES, Journal, connected, still_works
+from pairs import BLOCKING, SIDES, Journal, connected, end_of, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, TEXT, close_payload, frame
-from world import PATIENCE, Event, eventually, spawn
+from world import PATIENCE, eventually, spawn
 
 import syncws
 
 each_side = pytest.mark.parametrize("side", SIDES)
 VALID = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999)
 INVALID = (0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535)
-
-
-def end_of(ws: Any, journal: Journal) -> tuple[int, str, bool]:
-    """How it ended, as the event says; it is CLOSED, told once, and the attributes agree."""
-    assert ws.wait_closed(PATIENCE)
-    assert ws.readyState == syncws.CLOSED
-    assert journal.told.count("close") == 1
-    event = journal.last("close")
-    assert (ws.close_code, ws.close_reason) == (event.code, event.reason)
-    return event.code, event.reason, event.wasClean
-
 
 # -- close() -----------------------------------------------------------------------------------------------------
 
@@ -207,9 +196,12 @@ def test_the_peers_close_is_echoed_and_reported(code: int | None, side: str) -> 
 def test_a_close_with_a_code_that_must_not_be_sent_is_a_violation(code: int, side: str) -> None:
     with connected(side) as (ws, peer):
         journal = Journal(ws, "error", "close")
+        reading = spawn(ws.recv)
         peer.send(CLOSE, close_payload(code))
         peer.expect_close(1002)
         peer.end()
+        with pytest.raises(syncws.ConnectionClosed):
+            reading.result()
         assert end_of(ws, journal) == (1006, "", False)
         assert journal.told == ["error", "close"]
 
@@ -269,6 +261,7 @@ def test_a_server_ends_the_tcp_connection_first() -> None:
         peer.send(CLOSE, close_payload(4000))
         peer.expect_close(4000, answer=False)
         peer.expect_end()
+        assert ws.readyState == syncws.CLOSING  # its direction only
     with connected("client") as (ws, peer):
         peer.send(CLOSE, close_payload(4000))
         peer.expect_close(4000, answer=False)
@@ -277,143 +270,6 @@ def test_a_server_ends_the_tcp_connection_first() -> None:
             peer.sock.recv(1)
         peer.end()
         assert ws.wait_closed(PATIENCE)
-
-
-# -- violations --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "code", "kind"),
-    [
-        (b"\x83\x00", 1002, syncws.ProtocolError),  # a reserved opcode
-        (b"\xa1\x00", 1002, syncws.ProtocolError),  # RSV2
-        (b"\xc1\x00", 1002, syncws.ProtocolError),  # RSV1, and no extension
-        (b"\x80\x00", 1002, syncws.ProtocolError),  # a continuation of nothing
-        (b"\x09\x00", 1002, syncws.ProtocolError),  # a ping in fragments
-        (b"\x89\x7e\x00\x7e", 1002, syncws.ProtocolError),  # a ping of 126 bytes
-        (b"\x81\x80\0\0\0\0", 1002, syncws.ProtocolError),  # masked, from a server
-        (b"\x88\x01\x03", 1002, syncws.ProtocolError),  # half a code
-        (b"\x88\x03\x03\xe8\xff", 1007, syncws.InvalidData),  # a reason that is not UTF-8
-        (b"\x81\x01\xff", 1007, syncws.InvalidData),
-        (b"\x82\x7f\x80" + b"\0" * 7, 1009, syncws.MessageTooBig),
-        (b"\x82\x7f\x00\x00\x00\x01" + b"\0" * 4, 1009, syncws.MessageTooBig),
-    ],
-)
-def test_a_violation_gets_its_code_one_error_and_the_end(data: bytes, code: int, kind: Any) -> None:
-    with connected(compression=False) as (ws, peer):
-        journal = Journal(ws, "message", "error", "close")
-        peer.send(TEXT, b"before")
-        peer.send_raw(data + b"\xff" * 10)
-        got = peer.expect_close(code)
-        assert got.payload == close_payload(code)
-        eventually(lambda: "error" in journal.told)
-        assert ws.readyState == syncws.CLOSING
-        peer.end()
-        assert end_of(ws, journal) == (1006, "", False)
-        assert journal.told == ["before", "error", "close"]
-        assert type(journal.events[1].error) is kind
-        assert journal.events[1].error.close_code == code
-
-
-def test_a_reader_learns_of_the_violation() -> None:
-    with connected() as (ws, peer):
-        peer.send_raw(b"\x83\x00")
-        with pytest.raises(syncws.ConnectionClosed) as caught:
-            ws.recv(PATIENCE)
-        assert caught.value.code == 1006
-        assert isinstance(caught.value.__cause__, syncws.ProtocolError)
-
-
-# -- terminate() -------------------------------------------------------------------------------------------------
-
-
-@each_side
-def test_terminate_drops_the_connection_now(side: str) -> None:
-    with connected(side) as (ws, peer):
-        journal = Journal(ws, "error", "close")
-        ws.terminate()
-        assert ws.readyState >= syncws.CLOSING
-        peer.expect_end()
-        assert end_of(ws, journal) == (1006, "", False)
-        assert journal.told == ["close"]
-        ws.terminate()
-        ws.close()
-        assert ws.wait_closed(0) is True
-
-
-@each_side
-def test_terminate_frees_whoever_waits(side: str) -> None:
-    with connected(side, small=True) as (ws, _):
-        begun = Event()
-
-        def pieces() -> Any:
-            yield b"a"
-            begun.set()
-            yield BLOCKING
-
-        tasks = [spawn(ws.send, pieces()), spawn(ws.recv), spawn(lambda: list(ws))]
-        assert begun.wait(PATIENCE)
-        tasks += [spawn(ws.send, "after it"), spawn(lambda: list(ws.recv_stream()))]
-        waiting = spawn(ws.wait_closed)
-        eventually(lambda: ws.bufferedAmount > 0)
-        ws.terminate()
-        for task in tasks:
-            with pytest.raises(syncws.ConnectionClosed) as caught:
-                task.result()
-            assert caught.value.code == 1006
-        assert waiting.result() is True
-
-
-@each_side
-def test_terminate_after_messages_leaves_those_to_be_read(side: str) -> None:
-    with connected(side) as (ws, peer):
-        peer.send(TEXT, b"1")
-        peer.send(TEXT, b"2", fin=False)
-        eventually(lambda: ws.bytes_received)
-        ws.terminate()
-        assert ws.wait_closed(PATIENCE)
-        assert ws.recv() == "1"
-        with pytest.raises(syncws.ConnectionClosed):
-            ws.recv()
-
-
-# -- with --------------------------------------------------------------------------------------------------------
-
-
-@each_side
-@pytest.mark.parametrize(("error", "code"), [(None, 1000), (LookupError("of the block's"), 1011)])
-def test_leaving_a_with_block_closes_and_waits(error: Any, code: int, side: str) -> None:
-    with connected(side) as (ws, peer):
-        answering = spawn(lambda: (peer.expect_close(code), peer.end()))
-        raising = contextlib.nullcontext() if error is None else pytest.raises(LookupError)
-        with raising, ws as itself:
-            assert itself is ws
-            if error is not None:
-                raise error
-        assert (ws.readyState, ws.close_code) == (syncws.CLOSED, code)
-        answering.result()
-
-
-def test_leaving_a_with_block_that_closed_itself_changes_nothing() -> None:
-    with connected() as (ws, peer):
-        answering = spawn(lambda: (peer.expect_close(4000), peer.end()))
-        with ws:
-            ws.close(4000)
-        assert ws.close_code == 4000
-        answering.result()
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_leaves_a_with_block_within_a_second(error: Any) -> None:
-    with connected() as (ws, peer):
-        started = time.monotonic()
-        with pytest.raises(error), ws:
-            raise error
-        assert 0.5 <= time.monotonic() - started < 5
-        peer.expect_close(1011, answer=False)
-        peer.expect_end()
-        assert ws.wait_closed(PATIENCE)
-        assert ws.close_code == 1006
 
 
 def test_a_message_that_is_not_complete_is_not_told() -> None:

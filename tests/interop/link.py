@@ -80,7 +80,10 @@ class Link:
         assert (caught.value.code, caught.value.reason, caught.value.wasClean) == (code, reason, True)
         assert self.ws.wait_closed(world.PATIENCE)
         assert (self.ws.close_code, self.ws.close_reason) == (code, reason)
-        closing.result()
+        answered = closing.result()
+        if answered is not None:
+            assert answered[0] == code
+            assert answered[1] in (reason, None)
 
 
 def check_same(got: Sequence[str | bytes], expected: Sequence[str | bytes]) -> None:

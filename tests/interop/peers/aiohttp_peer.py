@@ -84,9 +84,10 @@ class Peer:
         assert got.type is WSMsgType.PONG, got
         return bytes(got.data).decode()
 
-    async def close(self, code: int, reason: str) -> None:
+    async def close(self, code: int, reason: str) -> Any:
         await self.ws.close(code=code, message=reason.encode())
         self.finished.set()
+        return [self.ws.close_code, None]
 
     async def closed(self) -> Any:
         got = await self.receive()

@@ -9,10 +9,11 @@ WebSocket connection. It ends when the command connection does, so it cannot out
     send(messages), send_fragments(pieces)
     recv(count) -> that many messages
     ping(data) -> the payload of the pong
-    close(code, reason)                              starts the closing handshake and waits for its end
+    close(code, reason) -> [code, reason] or null    starts the closing handshake, and what it was answered
     closed() -> [code, reason]                       waits for the other side's Close; 1005: it had no code
 
-A message is {"text": ...} or {"binary": base64}; compression is None, or permessage-deflate's parameters.
+A message is {"text": ...} or {"binary": base64}; compression is null, or permessage-deflate's parameters.
+What a library does not tell is null.
 """
 
 from __future__ import annotations

@@ -114,8 +114,7 @@ const COMMANDS = {
   async close({ code, reason }) {
     if (code === 1005) ws.close();
     else ws.close(code, reason);
-    await next("closed");
-    return null;
+    return (await next("closed")).closed;
   },
   async closed() {
     return (await next("closed")).closed;

@@ -44,15 +44,20 @@ class Peer:
         assert opcode == ABNF.OPCODE_PONG, opcode
         return payload.decode()
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str) -> Any:
         self.ws.close(code, reason.encode(), timeout=control.PATIENCE)
         assert self.ws.close_frame is not None, "no Close came back"
+        return of_close(self.ws.close_frame.data)
 
     def closed(self) -> Any:
         opcode, data = self.ws.recv_data()
         assert opcode == ABNF.OPCODE_CLOSE, opcode
         self.ws.shutdown()
-        return [struct.unpack("!H", data[:2])[0], data[2:].decode()] if data else [1005, ""]
+        return of_close(data)
+
+
+def of_close(payload: bytes) -> Any:
+    return [struct.unpack("!H", payload[:2])[0], payload[2:].decode()] if payload else [1005, ""]
 
 
 control.run(Peer())

@@ -61,8 +61,9 @@ class Peer:
         await (await self.ws.ping(data))
         return data
 
-    async def close(self, code: int, reason: str) -> None:
+    async def close(self, code: int, reason: str) -> Any:
         await self.ws.close(code, reason)
+        return [self.ws.close_code, self.ws.close_reason]
 
     async def closed(self) -> Any:
         try:

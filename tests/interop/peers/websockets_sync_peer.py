@@ -70,9 +70,10 @@ class Peer:
             raise TimeoutError("no pong")
         return data
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str) -> Any:
         self.ws.close(code, reason)
         self.finish()
+        return [self.ws.close_code, self.ws.close_reason]
 
     def closed(self) -> Any:
         try:

@@ -1,0 +1,225 @@
+"""A peer that never reads, and descriptors that come again: everything has its time limit, and its own socket.
+
+Few rounds by default; SYNCWS_STRESS=full for thousands (then marked `stress`: -m stress). See stress_rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import pytest
+
+pytest.register_assert_rewrite("stress_wire", "stress_rounds", "stress_calls")
+
+import stress_rounds
+import world
+from stress_rounds import FULL, Arena, repeated, rounds, slack
+
+from syncws import ConnectionClosed
+
+pytestmark = [pytest.mark.timeout(3000 if FULL else 60)] + [pytest.mark.stress] * FULL
+
+each_side = pytest.mark.parametrize("side", ["client", "server"])
+each_stream = pytest.mark.parametrize("stream", ["tcp", "tls"])
+BIG = b"x" * (8 << 20)  # more than the kernel takes
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: Any) -> Any:
+    return stress_rounds.certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(autouse=True)
+def hectic() -> Any:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def stalled(request: pytest.FixtureRequest, side: str, stream: str) -> Any:
+    """Sockets whose peer never reads: a function that makes one."""
+    tls = request.getfixturevalue("certificates") if stream == "tls" else None
+    arenas = []
+
+    def make(**options: Any) -> Any:
+        arena = Arena(side, tls, **options)
+        arena.__enter__()
+        ws, wire, over = arena.pair()
+        arenas.append((arena, ws, wire, over))
+        return ws
+
+    yield make
+    for arena, ws, wire, over in arenas:
+        ws.terminate()
+        assert ws.wait_closed(stress_rounds.WATCHDOG)
+        over()
+        wire.stream.sock.close()
+        arena.__exit__(None, None, None)
+        stress_rounds.ended_well(ws, arena.closes[-1])
+
+
+def blocked_send(ws: Any) -> Any:
+    """A task in a `send` that cannot go on; its result is when it ended, and how."""
+
+    def send() -> tuple[float, BaseException | None]:
+        try:
+            ws.send(BIG)
+        except Exception as error:
+            return time.monotonic(), error
+        return time.monotonic(), None
+
+    task = world.spawn(send)
+    world.eventually(lambda: ws.bufferedAmount > 0)
+    return task
+
+
+@each_stream
+@each_side
+def test_send_keeps_its_time_limit(stalled):
+    ws = stalled()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        ws.send(BIG, timeout=1)
+    assert 1.0 <= time.monotonic() - began < 1.5 + slack()
+    # A frame was cut: nothing may follow it.
+    with pytest.raises(ConnectionClosed):
+        ws.send("more")
+    assert ws.wait_closed(2)
+    assert ws.close_code == 1006
+
+
+@each_stream
+@each_side
+def test_terminate_frees_a_blocked_send(stalled):
+    for _ in range(rounds(1, 100)):
+        ws = stalled()
+        task = blocked_send(ws)
+        began = time.monotonic()
+        ws.terminate()
+        assert time.monotonic() - began < 0.1 + slack()
+        ended, error = task.result()
+        assert ended - began < 0.1 + slack()
+        assert isinstance(error, ConnectionClosed)
+        assert error.code == 1006
+
+
+@each_stream
+@each_side
+def test_close_ends_a_blocked_send_within_its_timeout(stalled):
+    ws = stalled(close_timeout=0.6)
+    task = blocked_send(ws)
+    began = time.monotonic()
+    ws.close(1000)
+    assert time.monotonic() - began < 0.1 + slack()
+    ended, error = task.result()
+    assert ended - began < 0.6 + 0.5 + slack()
+    assert isinstance(error, ConnectionClosed)
+    assert ws.wait_closed(1)
+    assert ws.close_code == 1006
+
+
+@each_stream
+@each_side
+def test_keepalive_ends_a_blocked_send(stalled):
+    ws = stalled(ping_interval=0.4, ping_timeout=0.4)
+    began = time.monotonic()
+    ended, error = blocked_send(ws).result()
+    assert ended - began < 0.8 + 0.5 + slack()
+    assert isinstance(error, ConnectionClosed)
+    assert ws.wait_closed(1)
+    assert ws.close_code == 1006
+
+
+@each_stream
+@each_side
+def test_control_frames_and_their_callers_do_not_wait_for_a_blocked_send(stalled):
+    ws = stalled()
+    task = blocked_send(ws)
+    began = time.monotonic()
+    for number in range(1000):
+        ws.ping(b"%d" % number)
+        ws.pong()
+    with pytest.raises(TimeoutError):
+        ws.recv(timeout=0)
+    with pytest.raises(TimeoutError):
+        ws.send("behind it", timeout=0.05)
+    assert time.monotonic() - began < 1.0 + slack()
+    assert ws.readyState == 1, "a send that never began does no harm"
+    assert not task.done
+
+
+@each_stream
+@each_side
+def test_a_descriptor_that_comes_again_gets_nothing_of_the_old_connection(side, stream, request):
+    """While some send, others close, and pipes and sockets are made with the numbers that become free."""
+    tls = request.getfixturevalue("certificates") if stream == "tls" else None
+    count = rounds(15, 1000 if stream == "tcp" else 200)
+    with Arena(side, tls) as place:
+        for number in range(count):
+            with repeated(f"descriptors {side} {stream}", number, count) as rng:
+                _reuse(place, rng)
+        place.closed_once()
+
+
+def _reuse(place: Arena, rng: Any) -> None:
+    ws, wire, over = place.pair()
+    watched = stress_rounds.Watched("descriptors")
+    watched.start("the peer", wire.run, rng)
+    ours = ws._transport.descriptor
+
+    def send() -> None:
+        try:
+            while True:
+                ws.send(b"y" * 100)
+                ws.ping()
+                if world.GREEN:
+                    world.sleep(0)
+        except ConnectionClosed:
+            pass
+
+    def receive() -> None:
+        try:
+            while True:
+                ws.recv()
+        except ConnectionClosed:
+            pass
+
+    def end() -> None:
+        world.sleep(rng.random() * 0.003)
+        (ws.terminate if rng.random() < 0.7 else ws.close)()
+
+    for function in (send, send, send, receive, end, end):
+        watched.start(function.__name__, function)
+    strangers: list[tuple[Any, Any]] = []
+    taken = False
+    for _ in range(400):
+        pair = world.pair_of_sockets()
+        strangers.append(pair)
+        taken = taken or ours in (pair[0].fileno(), pair[1].fileno())
+        if taken:
+            break
+        if len(strangers) > 20:
+            for old in strangers.pop(0):
+                old.close()
+        world.sleep(0)
+    watched.finish()
+    over()
+    assert ws.wait_closed(stress_rounds.WATCHDOG)
+    try:
+        for one, other in strangers:
+            for sock in (one, other):
+                sock.setblocking(False)
+                # Neither bytes nor an end: nobody has written to them, or shut or closed them.
+                with pytest.raises(BlockingIOError):
+                    sock.recv(1)
+                os.fstat(sock.fileno())
+    finally:
+        for pair in strangers:
+            for sock in pair:
+                sock.close()
+    stress_rounds.ended_well(ws, place.closes[-1])
