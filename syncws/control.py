@@ -110,21 +110,21 @@ class Control(Lifecycle):
     def _flush(self) -> None:
         """Write control frames now, unless somebody writes: that one will, before it leaves. Never waits."""
         role = Role()
-        with self._lock:
-            if self._writer is not None or not self._has_unwritten():
-                return
-            self._writer = role
-        self._leave_writing(role)
+        try:
+            with self._lock:
+                if self._writer is not None or not self._has_unwritten():
+                    return
+                self._writer = role
+            self._leave_writing(role)
+        except BaseException:
+            self._bail(role)
+            raise
 
     def _leave_writing(self, role: Role) -> None:
         """As the writer: write what is queued, as far as the kernel takes it, and give the role back."""
         blocked = False
-        try:
-            while self._keeps_writing(role, blocked):
-                blocked = not self._write_control()
-        except BaseException:
-            self._keeps_writing(role, blocked=True)
-            raise
+        while self._keeps_writing(role, blocked):
+            blocked = not self._write_control()
 
     def _keeps_writing(self, role: Role, blocked: bool) -> bool:
         """Give the writer's role back, unless something can still be written.
@@ -231,14 +231,18 @@ class Control(Lifecycle):
 
     def _start_closing(self, payload: bytes) -> bool:
         """OPEN to CLOSING, once: our Close goes under the control frames, and the peer's time to answer runs."""
-        with self._lock:
-            if self._state != OPEN:
-                return False
-            self._close_frame = payload
-            self._leave_open()
-        self._drop_after(self._options.close_timeout)
-        self._flush()
-        self._attend()
+        try:
+            with self._lock:
+                if self._state != OPEN:
+                    return False
+                self._close_frame = payload
+                self._leave_open()
+            self._drop_after(self._options.close_timeout)
+            self._flush()
+            self._attend()
+        except BaseException:
+            self._bail()
+            raise
         return True
 
     def _linger_if_done(self) -> None:

@@ -30,6 +30,7 @@ _KEPT = ("open", "error", "close")
 class Dispatching(Incoming):
     """Listeners, and the loop that reads for them."""
 
+    _ROLES = (*Incoming._ROLES, "_looper", "_dispatcher")
     _TYPES: ClassVar[frozenset[str]] = frozenset(
         ("open", "message", "close", "error", "ping", "pong", "upgrade", "unexpected-response")
     )
@@ -185,7 +186,10 @@ class Dispatching(Incoming):
         with self._lock:
             if self._needs_loop():
                 role = self._looper = Role()
-            elif self._next() is None or self._dispatcher is not None or self._looper_is_awake():
+            elif self._next() is None or self._dispatcher is not None:
+                return
+            elif self._looper_is_awake():
+                self._changed.notify_all()  # it may wait for a close that hesitated until now
                 return
             else:
                 role = None
@@ -204,16 +208,20 @@ class Dispatching(Incoming):
     def _tell_all(self) -> None:
         """Tell what there is to be told, unless somebody does: that one looks again before it leaves."""
         role = Role(self._runtime.current())
-        with self._lock:
-            if self._dispatcher is not None or self._next() is None:
-                return
-            self._dispatcher = role
         try:
+            with self._lock:
+                if self._dispatcher is not None or self._next() is None:
+                    return
+                self._dispatcher = role
             while self._keeps_telling():
                 self._tell_next()
         except BaseException:
             with self._lock:
-                self._dispatcher = None
+                if self._dispatcher is role:
+                    self._dispatcher = None
+                self._done = self._done or self._close_fired
+                self._changed.notify_all()
+            self._told()  # somebody else tells the rest
             raise
 
     def _keeps_telling(self) -> bool:
@@ -266,8 +274,8 @@ class Dispatching(Incoming):
                     return self._done
         finally:
             with self._lock:
-                self._looper = None
                 self._changed.notify_all()
+                self._looper = None
 
     def _step(self, role: Role, deadline: float | None) -> bool:
         """One read, or a wait for whatever makes one possible. False: nothing happened in time."""
@@ -275,15 +283,21 @@ class Dispatching(Incoming):
             with self._lock:
                 if self._done or (self._dispatcher is None and self._next() is not None):
                     return True
-                if not self._may_read() or not self._has_room():
-                    self._held_back = self._held_back or not self._has_room()
-                    return self._changed.wait(remaining(deadline))
-                self._reader = role
+                if self._verdict is not None and not self._inbox:
+                    return True  # it came after the look at it
+                self._held_back = self._held_back or not self._has_room()
+                bell = self._take_role_or_bell(role, may=self._may_read() and self._has_room())
+            if bell is not None:
+                return self._changed.hear(bell, remaining(deadline))
             something = self._read(remaining(deadline))
             self._drop_overflow()
             return something
         finally:
-            self._leave_reading(role)
+            try:
+                self._leave_reading(role)
+            except BaseException:
+                self._bail(role)
+                raise
 
     def _reside(self) -> None:
         """On a server connection's own thread, after accept(): stay until all is told, if no other loops."""
@@ -320,15 +334,22 @@ class Dispatching(Incoming):
         """Wait for the looper; where there is none, be it."""
         while True:
             role = Role()
-            with self._lock:
-                if self._done:
-                    return True
-                if self._looper is None and self._state != CONNECTING:
-                    self._looper = role
-                elif not self._changed.wait(remaining(deadline)) and _is_past(deadline):
+            bell = None
+            try:
+                with self._lock:
+                    if self._done:
+                        return True
+                    if self._looper is None and self._state != CONNECTING:
+                        self._looper = role
+                    else:
+                        bell = self._changed.bell()
+                if bell is None:
+                    return self._loop(role, deadline)
+                if not self._changed.hear(bell, remaining(deadline)) and _is_past(deadline):
                     return self._done
-            if self._looper is role:
-                return self._loop(role, deadline)
+            finally:
+                if self._looper is role:  # interrupted between the taking and the loop
+                    self._bail(role)
 
     def _read_until_closed(self, deadline: float | None) -> bool:
         while self._state != CLOSED:

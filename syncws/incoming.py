@@ -21,7 +21,7 @@ from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN, Role
 from .options import check_binary_type, check_timeout
 from .outgoing import Outgoing
 from .receiver import FAILURE, FRAGMENT, Item, Receiver
-from .runtime import remaining
+from .runtime import Lock, remaining
 
 _FAIR_READ = 1 << 12  # greenlets: bytes of many frames read at once, so that the others get their turn
 _UNTOUCHED = 0xF0  # no frame begins so
@@ -168,12 +168,22 @@ class Incoming(Outgoing):
                     return True  # or the verdict came after the look at it
                 if for_message and self._nothing_more():
                     raise self._closed_error()
-                if not self._may_read() or self._paused:
-                    return self._changed.wait(remaining(deadline)) or not _is_past(deadline)
-                self._reader = role
-            return self._read(remaining(deadline)) or not _is_past(deadline)
+                bell = self._take_role_or_bell(role, may=self._may_read() and not self._paused)
+            happened = self._changed.hear(bell, remaining(deadline)) if bell else self._read(remaining(deadline))
+            return happened or not _is_past(deadline)
         finally:
-            self._leave_reading(role)
+            try:
+                self._leave_reading(role)
+            except BaseException:
+                self._bail(role)
+                raise
+
+    def _take_role_or_bell(self, role: Role, may: bool) -> Lock | None:
+        """With the state lock: the reader's role for `role`, if it may, else what rings at the next change."""
+        if not may:
+            return self._changed.bell()
+        self._reader = role
+        return None
 
     def _nothing_more(self) -> bool:
         """With the state lock: whether no further message can come."""
@@ -288,21 +298,6 @@ class Incoming(Outgoing):
     def _reads_for_writer(self) -> bool:
         return self._reader is None and self._verdict is None and self._has_room()
 
-    def _read_for_writer(self) -> None:
-        self._read_for_others()
-
-    def _read_for_others(self) -> bool:
-        """One read that does not wait, if the reader's role is free and there is room."""
-        role = Role()
-        try:
-            if not self._take_reading(role):
-                return False
-            self._read(0)
-            self._drop_overflow()
-            return True
-        finally:
-            self._leave_reading(role)
-
     def _drop_overflow(self) -> None:
         """As the reader: when nobody will take them, messages beyond `max_queue` are dropped."""
         while self._drops_overflow() and len(self._inbox) > self._options.max_queue:
@@ -311,14 +306,6 @@ class Incoming(Outgoing):
 
     def _drops_overflow(self) -> bool:
         return (self._waits_closed > 0 or self._state == CLOSING) and not self._has_listeners("message")
-
-    def _take_reading(self, role: Role) -> bool:
-        """The reader's role, for whoever reads on behalf of others: only if it is free and there is room."""
-        with self._lock:
-            if not self._may_read() or not self._has_room():
-                return False
-            self._reader = role
-            return True
 
     def _has_room(self) -> bool:
         """Whether what comes may be read although nobody asks for it."""
@@ -336,21 +323,25 @@ class Incoming(Outgoing):
         # In this order: the reader puts messages into the inbox before it sets the verdict behind them.
         if self._verdict is None or (self._inbox and not jump):
             return
-        with self._lock:
-            verdict, self._verdict = self._verdict, None
-            if verdict is None or self._state == CLOSED:
-                return
-            self._draining = True
-            if verdict[0] == CLOSE:
-                self._close_came(*verdict[1])
-            else:
-                self._violation_came(verdict[1])
-            self._leave_open()
-        self._drop_after(self._options.close_timeout)
-        self._flush()
-        self._linger_if_done()
-        self._attend()
-        self._told()
+        try:
+            with self._lock:
+                verdict, self._verdict = self._verdict, None
+                if verdict is None or self._state == CLOSED:
+                    return
+                self._draining = True
+                if verdict[0] == CLOSE:
+                    self._close_came(*verdict[1])
+                else:
+                    self._violation_came(verdict[1])
+                self._leave_open()
+            self._drop_after(self._options.close_timeout)
+            self._flush()
+            self._linger_if_done()
+            self._attend()
+            self._told()
+        except BaseException:
+            self._bail()
+            raise
 
     def _close_came(self, code: int, reason: str) -> None:
         """With the state lock. RFC 6455 section 5.5.1: answer with a Close, typically with the code received."""

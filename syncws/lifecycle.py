@@ -1,7 +1,7 @@
 """The life of one connection: its states, what ends it, and the two roles that keep its descriptor alive.
 
-Rank 4, the lowest of the four layers that make a socket: Lifecycle, Outgoing, Incoming, Connection. The table of
-states is in docs/design.md; RFC 6455 section 7 is the closing handshake.
+Rank 4, the lowest of the layers that make a socket (see docs/design.md). The table of states is in docs/states.md;
+RFC 6455 section 7 is the closing handshake.
 
 The state lock, `_lock`, guards everything named here as such. It is held for a few statements, never across a call
 that can block, a callback, or another lock. Whoever waits for a change waits on `_changed`.
@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from .attendant import Attendant, Timer, attendant_of, owners
 from .errors import ConnectionClosed, ProtocolError
@@ -58,6 +58,9 @@ class Lifecycle(EventTarget):
     """States and their changes. The layers above fill in reading, writing and telling."""
 
     CONNECTING, OPEN, CLOSING, CLOSED = map(_Constant, range(4))
+
+    #: the attributes that say who has which role
+    _ROLES: ClassVar[tuple[str, ...]] = ("_reader", "_writer")
 
     #: the code of the peer's Close: 1005 for an empty one, 1006 when none came; None while open
     close_code: int | None = None
@@ -124,21 +127,41 @@ class Lifecycle(EventTarget):
 
     def _abort(self, why: str) -> None:
         """Shut the transport both ways. Whoever has the reader's role finishes; if nobody has, we do."""
+        try:
+            with self._lock:
+                if self._state == CLOSED:
+                    return
+                self._mark_aborted(why)
+                closed = self._conclude_if_due()
+            if closed:
+                self._told()
+        except BaseException:
+            self._bail()
+            raise
+
+    def _bail(self, role: Role | None = None) -> None:
+        """An interrupt left something half done: whatever `role` holds is given back, and the connection dropped.
+
+        A KeyboardInterrupt can come between any two steps, also on the first of a clean-up. There is one at a time:
+        what is called because of it runs to its end.
+        """
         with self._lock:
-            if self._state == CLOSED:
-                return
-            self._mark_aborted(why)
-            closed = self._conclude_if_due()
-        if closed:
-            self._told()
+            for name in self._ROLES:
+                if role is not None and getattr(self, name) is role:
+                    setattr(self, name, None)
+            if self._state not in (CONNECTING, CLOSED):
+                self._mark_aborted("interrupted")
+            self._changed.notify_all()
+            self._conclude_if_due()
+        self._told()
 
     def _mark_aborted(self, why: str) -> None:
         """With the state lock."""
-        if not self._aborted:
-            self._aborted = True
-            self._failure = self._failure or ConnectionAbortedError(why)
-            self._leave_open()
-            self._shutdown()
+        # As one step after the other, each of which may be done again: the last time may have been interrupted.
+        self._aborted = True
+        self._failure = self._failure or ConnectionAbortedError(why)
+        self._leave_open()
+        self._shutdown()
         self._changed.notify_all()
 
     def _leave_open(self) -> None:
@@ -163,15 +186,16 @@ class Lifecycle(EventTarget):
 
     def _conclude(self) -> None:
         """With the state lock: the one way into CLOSED."""
-        self._state = CLOSED
         if not self._close_received:
             self.close_code, self.close_reason = 1006, ""
         for timer in self._timers:
             timer.cancel()
         if self._registry is not None:
             self._registry.pop(self, None)
+        happenings = deque((*self._happenings, (self._messages_decoded(), self._close_event())))
+        # In one statement: whatever interrupts, CLOSED comes with its event, once.
+        self._state, self._happenings = CLOSED, happenings
         self._release_if_free()
-        self._happenings.append((self._messages_decoded(), self._close_event()))
         self._changed.notify_all()
 
     def _shutdown(self) -> None:
@@ -191,11 +215,11 @@ class Lifecycle(EventTarget):
         self._give_descriptor_back()
 
     def _give_descriptor_back(self) -> None:
-        self._released = True
         owners.discard(self._reference)
         if self._transport is not None:
             self._attendant.poller.forget(self._transport.descriptor)
             self._transport.close()
+        self._released = True
 
     def _closed_error(self) -> ConnectionClosed:
         """What a call on a closing or closed connection raises, with the code known so far."""

@@ -262,13 +262,20 @@ class Acceptor:
 def stop_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
     """Call `stop` on Ctrl-C and SIGTERM, where that is possible and nobody else does anything about them.
 
-    Gives the list of those that came. Greenlets need it for Ctrl-C too: KeyboardInterrupt hits whichever runs.
+    Gives the list of those that came. Greenlets need it for Ctrl-C too: KeyboardInterrupt hits whichever runs. The
+    second is no different, so that it hits nobody who is just leaving; after it all is as it was before.
     """
     came: list[int] = []
 
     def take(number: int, _: object) -> None:
         came.append(number)
         stop()
+        if len(came) > 1:
+            restore()
+
+    def restore() -> None:
+        for number in replaced:
+            signal.signal(number, usual[number])
 
     usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     if threading.current_thread() is not threading.main_thread():
@@ -279,5 +286,4 @@ def stop_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
     try:
         yield came
     finally:
-        for number in replaced:
-            signal.signal(number, usual[number])
+        restore()

@@ -15,11 +15,13 @@ from .control import Control
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
-from .runtime import READ, WRITE, remaining
+from .runtime import READ, WRITE, Lock, remaining
 
 
 class Outgoing(Control):
     """`send`, in one frame or many, blocking until the system has it all."""
+
+    _ROLES = (*Control._ROLES, "_message_owner")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -31,8 +33,9 @@ class Outgoing(Control):
         """Whether a blocked writer should read: nobody else does, and there is room."""
         return False
 
-    def _read_for_writer(self) -> None:
-        """One read that does not wait, if the reader's role is free."""
+    def _read_for_others(self) -> bool:
+        """One read that does not wait, if the reader's role is free and there is room; whether it was."""
+        return False
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -97,21 +100,26 @@ class Outgoing(Control):
             last_type = message_type or (TEXT if binary is False else BINARY)
             self._send_frame(last_type, b"", True, compress, mask, deadline, owner)
             begun = False
-        except BaseException:
-            if begun:
-                # RFC 6455 section 5.4: nothing but its continuation could follow.
-                self._fail_sending()
-            raise
         finally:
-            self._end_message(owner)
+            try:
+                if begun:
+                    # RFC 6455 section 5.4: nothing but its continuation could follow.
+                    self._fail_sending()
+                self._end_message(owner)
+            except BaseException:
+                self._bail(owner)
+                raise
 
     def _take_message(self, owner: Role, deadline: float | None) -> None:
-        with self._lock:
-            self._refuse_reentry(owner.owner)
-            while self._message_owner is not None:
-                self._await_change(deadline)
-            self._refuse_unless_open()
-            self._message_owner = owner
+        while True:
+            with self._lock:
+                self._refuse_reentry(owner.owner)
+                if self._message_owner is None:
+                    self._refuse_unless_open()
+                    self._message_owner = owner
+                    return
+                bell = self._next_change(deadline)
+            self._changed.hear(bell, remaining(deadline))
 
     def _refuse_reentry(self, caller: object) -> None:
         """With the state lock."""
@@ -156,27 +164,32 @@ class Outgoing(Control):
             self._writing_failed(error)
             raise self._closed_error() from error
         finally:
-            if cut:
-                self._abort("a frame was cut short")
-            self._leave_writing(role)
+            try:
+                if cut:
+                    self._abort("a frame was cut short")
+                self._leave_writing(role)
+            except BaseException:
+                self._bail(role)
+                raise
 
     def _take_writing(self, role: Role, owner: Role | None, deadline: float | None) -> None:
-        with self._lock:
-            if self._state != OPEN:
-                self._refuse_unless_open()
-            if self._writer is not None or self._message_owner is not owner:
-                if owner is None and self._message_owner is not None:
-                    self._refuse_reentry(self._runtime.current())
-                while self._writer is not None or self._message_owner is not owner:
-                    self._await_change(deadline)
+        while True:
+            with self._lock:
+                if self._state != OPEN:
                     self._refuse_unless_open()
-            self._writer = role
+                if self._writer is None and self._message_owner is owner:
+                    self._writer = role
+                    return
+                if owner is None:
+                    self._refuse_reentry(self._runtime.current())
+                bell = self._next_change(deadline)
+            self._changed.hear(bell, remaining(deadline))
 
-    def _await_change(self, deadline: float | None) -> None:
-        """With the state lock: wait for a change, TimeoutError at `deadline`."""
+    def _next_change(self, deadline: float | None) -> Lock:
+        """With the state lock: what to wait for; TimeoutError at `deadline`."""
         if deadline is not None and deadline <= time.monotonic():
             raise TimeoutError("another message was being sent all the time")
-        self._changed.wait(remaining(deadline))
+        return self._changed.bell()
 
     def _write(self, buffers: list[Any], deadline: float | None) -> None:
         """As the writer: get `buffers` out, after what lies in `_out`. Reads meanwhile what the peer sends."""
@@ -192,7 +205,7 @@ class Outgoing(Control):
             events = READ | WRITE if self._reads_for_writer() else WRITE
             ready = transport.wait(events, remaining(deadline))
             if ready & READ:
-                self._read_for_writer()
+                self._read_for_others()
             if not ready and deadline is not None and deadline <= time.monotonic():
                 raise TimeoutError("the peer did not take the message in time")
         self.bytes_sent += size

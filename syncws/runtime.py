@@ -29,6 +29,7 @@ class Lock(Protocol):
 
     def acquire(self, blocking: bool = ..., timeout: float = ...) -> Any: ...
     def release(self) -> None: ...
+    def locked(self) -> bool: ...
     def __enter__(self) -> Any: ...
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> Any: ...
 
@@ -145,11 +146,31 @@ class Condition:
         self._lock = lock
         self._waiting: list[Lock] = []
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Release the lock, wait for `notify_all`, take the lock again. False: `timeout` seconds went by."""
+    def bell(self) -> Lock:
+        """What the next `notify_all` rings; to be waited for with `hear`, when the lock is released."""
         bell = self._runtime.lock()
         bell.acquire()
         self._waiting.append(bell)
+        return bell
+
+    def hear(self, bell: Lock, timeout: float | None) -> bool:
+        """Without the lock: wait until `bell` rings. False: `timeout` seconds went by.
+
+        Unlike `wait`, it may be interrupted anywhere: no lock is released or taken on behalf of the caller.
+        """
+        rung = False
+        try:
+            rung = self._runtime.acquire(bell, None if timeout is None else max(timeout, 0))
+            return rung
+        finally:
+            if not rung:
+                with self._lock:
+                    if bell in self._waiting:
+                        self._waiting.remove(bell)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait for `notify_all`, take the lock again. False: `timeout` seconds went by."""
+        bell = self.bell()
         self._lock.release()
         try:
             return self._runtime.acquire(bell, None if timeout is None else max(timeout, 0))
@@ -161,10 +182,12 @@ class Condition:
                     self._waiting.remove(bell)
 
     def notify_all(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for bell in waiting:
-                bell.release()
+        waiting = self._waiting
+        while waiting:
+            # Rung before it is forgotten: an interrupt between the two costs nobody his wake-up.
+            if waiting[-1].locked():
+                waiting[-1].release()
+            waiting.pop()
 
     def _take_back(self) -> None:
         # Whatever interrupts, the caller's `with` will release the lock: so it must be held when we leave.

@@ -1,6 +1,6 @@
 """Messages in, buffers out: the sending half of a connection.
 
-Rank 3: on frames and deflate; the socket calls it under its send lock and writes what comes back.
+Rank 3: on frames and deflate; the socket calls it as the writer and writes what comes back.
 Source: RFC 6455 sections 5.2 to 5.6 and 6.1 (sending), RFC 7692 sections 6 and 7.2.1 (RSV1, compression).
 """
 

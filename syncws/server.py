@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .admission import Admission, Handler, HandshakeSocket, Verifier, read_request, refuse
-from .attendant import owners
+from .attendant import attendant_of, owners
 from .client import Acceptance, Socket
 from .errors import USERS_ERRORS, ConnectionClosed, HandshakeError
 from .events import EventTarget
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("syncws")
 
 _HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C or SIGTERM
+_LOOK = 0.5  # seconds between two looks for signals, under greenlets
 _GRACE = 0.5  # seconds for connections to be gone that were terminated
 _UNFINISHED = 128  # handshakes beyond max_connections that may be under way
 _Self = TypeVar("_Self", bound="Server")
@@ -108,8 +109,7 @@ class Server(EventTarget):
             raise TypeError("exactly one of port, unix and sock must be given")
         if ssl is not None:
             check_context(ssl, server_side=True)
-        if cpu is not None and cpu not in os.sched_getaffinity(0):
-            raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")
+        _check_cpu(cpu)
         self._client_tracking = client_tracking
         self._max_connections = max_connections
         self._ssl = ssl
@@ -155,6 +155,8 @@ class Server(EventTarget):
                 return self
             self._started = True
         try:
+            # Now, while there are descriptors for it: clients may take them all.
+            attendant_of(self._runtime)
             self._acceptor.start()
         except BaseException:
             self._started = False
@@ -170,8 +172,12 @@ class Server(EventTarget):
                 self.start()
                 with self._lock:
                     while not self._stopped:
-                        self._changed.wait()
-            self.close(timeout=_HURRY if came else None)
+                        # A hub does not notice a signal that comes just before it sleeps.
+                        self._changed.wait(None if self._runtime.may_block else _LOOK)
+                if came:
+                    self.close(timeout=_HURRY)
+            if not came:
+                self.close()
         except KeyboardInterrupt:
             self.close(timeout=_HURRY)
 
@@ -381,3 +387,11 @@ class Server(EventTarget):
                 ws.close(1000)
         ws._reside()
 
+
+def _check_cpu(cpu: int | None) -> None:
+    if cpu is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("cpu: this system cannot keep a thread on one CPU")
+    if cpu not in os.sched_getaffinity(0):
+        raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")

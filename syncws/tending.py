@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .dispatch import Dispatching
-from .lifecycle import CLOSED, CLOSING, OPEN
+from .lifecycle import CLOSED, CLOSING, OPEN, Role
 from .runtime import READ, WRITE
 
 _MOST_READS = 16  # of one connection, before the attendant turns to the next
@@ -31,8 +31,8 @@ class Tended(Dispatching):
         if self._state in (OPEN, CLOSING):
             self._mind()
         with self._lock:
-            if self._state == CLOSED and self._happenings and self._next() is None:
-                return 0  # a close that hesitates
+            if self._state == CLOSED and self._happenings:
+                return 0  # a close that hesitates, or did so a moment ago: the next tick sees to it
             return self._answer(self._events_wanted())
 
     def _tend_read(self) -> int | None:
@@ -82,6 +82,29 @@ class Tended(Dispatching):
             self._act_on_verdict(jump=True)  # we have closed already: it takes no `send` from anybody
         self._activity_seen = self._activity()  # our own reads are not somebody's
         self._flush()
+
+    def _read_for_others(self) -> bool:
+        role = Role()
+        try:
+            if not self._take_reading(role):
+                return False
+            self._read(0)
+            self._drop_overflow()
+            return True
+        finally:
+            try:
+                self._leave_reading(role)
+            except BaseException:
+                self._bail(role)
+                raise
+
+    def _take_reading(self, role: Role) -> bool:
+        """The reader's role, for whoever reads on behalf of others: only if it is free and there is room."""
+        with self._lock:
+            if not self._may_read() or not self._has_room():
+                return False
+            self._reader = role
+            return True
 
     def _events_wanted(self) -> int | None:
         """With the state lock: what the attendant should be called for; see `Charge._tend`."""

@@ -36,8 +36,7 @@ class Transport:
         self._sock = runtime.adopt(sock)
         self._waits_in_kernel = runtime.may_block and _DONT_WAIT != 0
         self._sock.setblocking(self._waits_in_kernel)
-        self._descriptor = self._sock.fileno()
-        self._waiter = runtime.waiter(self._descriptor)
+        self._waiter = runtime.waiter(self._sock.fileno())
         self._turn_began = 0.0
         self._no_delay()
 
@@ -48,7 +47,8 @@ class Transport:
 
     @property
     def descriptor(self) -> int:
-        return self._descriptor
+        """-1 once closed, also by the garbage collector, for the number may then be another's."""
+        return self._sock.fileno()
 
     @property
     def sock(self) -> socket.socket:
@@ -144,7 +144,6 @@ class Transport:
 
     def close(self) -> None:
         """Give the descriptor back; nobody may be in here."""
-        self._descriptor = -1  # the number may be another's in the next moment
         self._waiter.close()
         self._sock.close()
 

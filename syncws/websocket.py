@@ -99,7 +99,11 @@ class Connection(Tended):
             self._abort("the handshake failed")
             raise
         finally:
-            self._leave_writing(role)
+            try:
+                self._leave_writing(role)
+            except BaseException:
+                self._bail(role)
+                raise
         self._feed_leftover(opening.leftover)
         self._start_keepalive()
         self._watch()

@@ -13,9 +13,9 @@ if _MODE == "patched":
 
     gevent.monkey.patch_all()
 elif _MODE == "patched-late":
-    import syncws  # noqa: F401  (the point of this mode is that it comes first)
-
     import gevent.monkey
+
+    import syncws  # noqa: F401  (the point of this mode is that it comes first)
 
     gevent.monkey.patch_all()
 
@@ -29,6 +29,9 @@ import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("stress_wire", "stress_rounds", "stress_calls")
+
+from stress_fixtures import arena, certificates, hectic, lag, tls  # noqa: F401  (they are fixtures)
 
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("suite")

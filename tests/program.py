@@ -97,3 +97,11 @@ class Program:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def run(source: str) -> tuple[int, str, str]:
+    """A process without anything of the test's world: exit code, standard output, standard error."""
+    command = [sys.executable, "-W", "error", "-c", source]
+    environment = {**os.environ, "PYTHONPATH": str(_TESTS.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+    return done.returncode, done.stdout.strip(), done.stderr

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from peer import Peer
 
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 PAST = datetime.datetime(2001, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -141,3 +142,22 @@ def self_signed(authority: Any) -> ssl.SSLContext:
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return server_context(trustme.LeafCert(key.private_bytes(*form), pem, []))
+
+
+def only(version: ssl.TLSVersion, context: ssl.SSLContext) -> ssl.SSLContext:
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+@contextlib.contextmanager
+def connected(server_tls: Any, client_tls: Any, *, extra: bytes = b"", **options: Any) -> Any:
+    """An open client, and the peer that is its server."""
+    with world.raw_listener() as listener:
+        accepting = world.spawn(tls_peer, listener, server_tls, extra)
+        ws = world.Socket(f"wss://127.0.0.1:{listener.getsockname()[1]}/", ssl=client_tls, **options)
+        peer = accepting.result()
+        try:
+            yield ws, peer
+        finally:
+            ws.terminate()
+            peer.close()

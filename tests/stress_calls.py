@@ -89,10 +89,10 @@ class Caller:
         self.returned.append(number)
 
     def do_recv(self) -> None:
-        self.ws.recv(timeout=self.rng.choice((0.0005, 0.002, 0.01)))
+        whole(self.ws.recv(timeout=self.rng.choice((0.0005, 0.002, 0.01))))
 
     def do_recv_at_once(self) -> None:
-        self.ws.recv(timeout=0)
+        whole(self.ws.recv(timeout=0))
 
     def do_ping(self) -> None:
         self.ws.ping(b"%d" % self.number, ignore_closed=self.rng.random() < 0.5)
@@ -131,7 +131,7 @@ def play(arena: stress_rounds.Arena, rng: random.Random, evil: str | None, fatal
     ws.addEventListener("error", errors.append)
     listened = rng.random() < 0.25
     if listened:
-        ws.addEventListener("message", lambda event: None)
+        ws.addEventListener("message", lambda event: whole(event.data))
     wire.evil, wire.evil_after = evil, rng.random() * 0.02
     wire.chatter = rng.choice((0.0, 0.1, 0.5))
     fatal_ones = set(rng.sample(range(CALLERS), 2)) if fatal else ()
@@ -159,10 +159,18 @@ def play(arena: stress_rounds.Arena, rng: random.Random, evil: str | None, fatal
     _reckon(wire, told[0], errors, callers)
 
 
+def whole(data: str | bytes) -> None:
+    """A message of the peer's chatter is what was sent."""
+    if isinstance(data, str):
+        assert data == "a" * (len(data) - 1) + "b"
+    else:
+        assert data == b"c" * len(data)
+
+
 def _read_to_the_end(ws: Any) -> None:
     try:
         while True:
-            ws.recv()
+            whole(ws.recv())
     except ConnectionClosed:
         pass
     finally:

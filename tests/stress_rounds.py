@@ -136,12 +136,13 @@ class Arena:
         sock.connect(self.address)
         return sock
 
-    def pair(self) -> tuple[Any, stress_wire.Wire, Any]:
+    def pair(self, listen: bool = True) -> tuple[Any, stress_wire.Wire, Any]:
         """A socket under test, its peer, and what to call when the round is over."""
         ws, wire, over = self._pair_of_server() if self.side == "server" else self._pair_of_client()
         told: list[Any] = []
         self.closes.append(told)
-        ws.addEventListener("close", told.append)
+        if listen:
+            ws.addEventListener("close", told.append)
         return ws, wire, over
 
     def _pair_of_client(self) -> tuple[Any, stress_wire.Wire, Any]:
@@ -228,8 +229,33 @@ def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
-def slack() -> float:
-    """Seconds that a busy machine may add to any time limit: as long as it just took to be given the processor."""
-    began = time.monotonic()
-    world.sleep(0.001)
-    return min(10 * (time.monotonic() - began), 0.5)
+class Lag:
+    """How long this machine lets us wait for the processor, while in the `with`."""
+
+    def __init__(self) -> None:
+        self._worst = 0.0
+        self._over = False
+
+    def __enter__(self) -> Lag:
+        self._task = world.spawn(self._run)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._over = True
+        self._task.result()
+
+    def _run(self) -> None:
+        while not self._over:
+            began = time.monotonic()
+            world.sleep(0.001)
+            self._worst = max(self._worst, time.monotonic() - began - 0.001)
+
+    def allows(self, seconds: float) -> float:
+        """A time limit, on a machine that has more to do: a call is several turns of several threads."""
+        return seconds + min(10 * self._worst, 2.0)
+
+
+def marks() -> list[Any]:
+    """For the modules of stress tests: their time limit; and only when asked for, if they take long."""
+    marks = [pytest.mark.timeout(3000 if FULL else 60), pytest.mark.usefixtures("hectic")]
+    return [*marks, pytest.mark.stress] if FULL else marks

@@ -20,6 +20,7 @@ class Victim:
         self.name = name
         self.error: BaseException | None = None  # what ended it, other than a strike
         self.struck = False
+        self._released = False
         self._function = function
         if world.GREEN:
             self._greenlet = gevent.spawn(self._run)
@@ -34,6 +35,10 @@ class Victim:
             self.error = error
         except BaseException:
             self.struck = True
+        finally:
+            # A thread that has gone may have left its number to another, which must not be struck in its place.
+            while not self._released and not world.GREEN:
+                time.sleep(0.0002)
 
     def strike(self, timeout: bool = False) -> None:
         """Raise something in it, wherever it is. Greenlets: gevent.Timeout or GreenletExit."""
@@ -46,6 +51,7 @@ class Victim:
             )
 
     def ended(self, deadline: float) -> bool:
+        self._released = True
         left = max(deadline - time.monotonic(), 0.001)
         if world.GREEN:
             self._greenlet.join(left)

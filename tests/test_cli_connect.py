@@ -87,11 +87,12 @@ def test_headers_and_subprotocols_are_sent():
 
     def accept(ws, request):
         seen.append((request.headers.get_all("X-One"), ws.protocol))
+        ws.close(1000)
 
     with world.serving(accept, protocols=["b", "a"]) as server:
         headers = ["--header", "X-One: 1", "--header", "x-one:2"]
         offers = ["--subprotocol", "a", "--subprotocol", "b"]
-        assert connect(world.url_of(server), *headers, *offers, "--timeout", 0.3) == (0, [], [])
+        assert connect(world.url_of(server), *headers, *offers) == (0, [], [])
     assert seen == [(["1", "2"], "b")]
 
 
@@ -173,8 +174,8 @@ def test_binary_messages_are_shown_by_size_and_beginning():
 def test_replies_are_waited_for_no_longer_than_said():
     with world.serving(lambda ws, request: [None for _ in ws]) as server:
         began = time.monotonic()
-        status, said, _ = connect(world.url_of(server), "--text", "anybody there?", "--timeout", 0.5)
-        assert 0.5 <= time.monotonic() - began < PATIENCE
+        status, said, _ = connect(world.url_of(server), "--text", "anybody there?", "--timeout", 2)
+        assert 2 <= time.monotonic() - began < PATIENCE
     assert (status, said) == (0, [])
 
 

@@ -192,6 +192,9 @@ def test_messages_nobody_reads_stay_with_the_peer(server: Program, payload: byte
         pour(peer, frame(TEXT, payload, mask=b"\0\0\0\0") * 1000, 300)
         assert is_served(server)
         assert server.resident() - before < 4 * MEBI
+        start = server.processor_time()
+        world.sleep(0.5)  # the measured time
+        assert server.processor_time() - start < 0.2
 
 
 def test_a_flood_of_handshakes_and_rubbish_leaves_nothing(server: Program) -> None:

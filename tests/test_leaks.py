@@ -90,8 +90,8 @@ with warnings.catch_warnings(record=True) as caught:
     eventually(lambda: (gc.collect(), not server.clients)[1])
     eventually(lambda: (descriptors(), tasks()) <= before)
 assert {warning.category for warning in caught} == {ResourceWarning}
-assert all("unclosed <Socket to" in str(warning.message) for warning in caught), caught[0].message
-say(len(caught))
+ours = [warning for warning in caught if str(warning.message).startswith("unclosed <Socket to")]
+say(len(ours))  # in a cycle, the socket within may have been found before and warn as well
 server.close()
 """
 

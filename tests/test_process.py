@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import world
 from peer import TEXT, Peer
-from program import Program
-from test_gevent import run
+from program import Program, run
 from world import eventually, spawn
 
 LIMIT = 2.0  # seconds from the signal, or from the end of the program, to the end of the process
@@ -277,12 +276,15 @@ server.close()
 say("parent done")
 """
 LISTEN_FIRST = """
-server = Server(world.echo, host="127.0.0.1", port=0)
+served = []
+def accept(ws, request):
+    world.echo(ws, request)
+    served.append(True)
+server = Server(accept, host="127.0.0.1", port=0)
 url = world.url_of(server)
 def child():
     with server:
-        eventually(lambda: server.clients)
-        eventually(lambda: not server.clients)
+        eventually(lambda: served and not server.clients)
 for _ in range(2):
     pid = in_child(child)
     with Socket(url) as ws:

@@ -109,8 +109,8 @@ def test_a_listener_that_raises_is_logged_and_the_next_client_served(
                 assert parse(read_to_end(sock)).status == 400
             else:
                 sock.recv(100)
-        assert is_served(server)
         world.eventually(lambda: [record for record in caplog.records if record.levelno >= logging.ERROR])
+        assert is_served(server)
 
 
 # -- events -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pairs import BLOCKING, SIDES, Journal, connected, end_of, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, TEXT, close_payload, frame
-from world import PATIENCE, eventually, spawn
+from world import PATIENCE, Socket, eventually, spawn
 
 import syncws
 
@@ -281,3 +281,17 @@ def test_a_message_that_is_not_complete_is_not_told() -> None:
         peer.end()
         assert end_of(ws, journal) == (1000, "", True)
         assert journal.told == ["close"]
+
+
+@pytest.mark.parametrize("looks", range(1, 7))
+def test_a_close_that_waits_for_a_message_listener_is_told_whenever_that_wait_ends(
+    looks: int, monkeypatch: Any
+) -> None:
+    answers = iter([True] * looks)
+    monkeypatch.setattr(Socket, "_hesitates", lambda self: next(answers, False))
+    with connected() as (ws, peer):
+        journal = Journal(ws, "close")
+        peer.send(TEXT, b"unread")
+        peer.send(CLOSE, close_payload(4000))
+        peer.end()
+        eventually(lambda: journal.told == ["close"])

@@ -5,47 +5,16 @@ Few rounds by default; SYNCWS_STRESS=full for thousands (then marked `stress`: -
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 import pytest
-
-pytest.register_assert_rewrite("stress_wire", "stress_rounds", "stress_calls")
-
 import stress_calls
 import stress_rounds
-import world
-from stress_rounds import FULL, Arena, repeated, rounds
+from stress_rounds import repeated, rounds
 
-pytestmark = [pytest.mark.timeout(3000 if FULL else 60)] + [pytest.mark.stress] * FULL
+pytestmark = stress_rounds.marks()
 
 each_side = pytest.mark.parametrize("side", ["client", "server"])
+OPTIONS = [{}, {"compression": True}, {"buffers": stress_rounds.SMALL}]
 each_stream = pytest.mark.parametrize("stream", ["tcp", "tls"])
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: Any) -> Any:
-    return stress_rounds.certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(autouse=True)
-def hectic() -> Any:
-    """Threads change places all the time."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.fixture
-def arena(request: pytest.FixtureRequest, side: str, stream: str) -> Any:
-    """A function that makes an `Arena` of this side and stream."""
-
-    def make(**options: Any) -> Arena:
-        tls = request.getfixturevalue("certificates") if stream == "tls" else None
-        return Arena(side, tls, **options)
-
-    return make
 
 
 def share(stream: str) -> int:
@@ -55,7 +24,7 @@ def share(stream: str) -> int:
 
 @each_stream
 @each_side
-@pytest.mark.parametrize("options", [{}, {"compression": True}, {"buffers": stress_rounds.SMALL}], ids=["", "deflate", "small"])
+@pytest.mark.parametrize("options", OPTIONS, ids=["", "deflate", "small"])
 def test_any_calls_at_once_end_in_one_close_with_the_right_code(arena, side, stream, options):
     count = share(stream) // (1 if not options else 2)
     name = f"calls {side} {stream} {sorted(options)}"

@@ -7,49 +7,23 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
 from typing import Any
 
 import pytest
-
-pytest.register_assert_rewrite("stress_wire", "stress_rounds", "stress_calls")
-
 import stress_rounds
 import world
-from stress_rounds import FULL, Arena, Watched, check_messages, message, repeated, rounds
+from stress_rounds import Arena, Watched, check_messages, message, repeated, rounds
 
 from syncws import ConnectionClosed
 
-pytestmark = [pytest.mark.timeout(3000 if FULL else 60)] + [pytest.mark.stress] * FULL
+pytestmark = stress_rounds.marks()
 
 each_side = pytest.mark.parametrize("side", ["client", "server"])
 each_stream = pytest.mark.parametrize("stream", ["tcp", "tls"])
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: Any) -> Any:
-    return stress_rounds.certificates(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(autouse=True)
-def hectic() -> Any:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.fixture
-def arena(request: pytest.FixtureRequest, side: str, stream: str) -> Any:
-    def make(**options: Any) -> Arena:
-        tls = request.getfixturevalue("certificates") if stream == "tls" else None
-        return Arena(side, tls, **options)
-
-    return make
-
-
-def many(place: Arena, name: str, count: int, play: Any) -> None:
+def play_many(place: Arena, name: str, count: int, play: Any) -> None:
     """`count` rounds of `play(rng, ws, wire, watched)` on a fresh connection each; it closes, and says with what."""
     with place:
         for number in range(count):
@@ -98,7 +72,7 @@ def test_what_send_returned_for_has_come_before_the_close_and_nothing_else(arena
 
         return check
 
-    many(arena(buffers=buffers), f"send/close {side} {stream}", rounds(5, 300), play)
+    play_many(arena(buffers=buffers), f"send/close {side} {stream}", rounds(5, 300), play)
 
 
 @each_stream
@@ -133,7 +107,7 @@ def test_fragmented_messages_and_small_ones_never_mix(arena, side, stream):
 
         return check
 
-    many(arena(), f"fragments {side} {stream}", rounds(4, 300), play)
+    play_many(arena(), f"fragments {side} {stream}", rounds(4, 300), play)
 
 
 @each_stream
@@ -149,7 +123,7 @@ def test_closing_from_eight_threads_sends_one_close(arena, side, stream):
 
         return check
 
-    many(arena(), f"closers {side} {stream}", rounds(10, 2000 if stream == "tcp" else 500), play)
+    play_many(arena(), f"closers {side} {stream}", rounds(10, 2000 if stream == "tcp" else 500), play)
 
 
 @each_stream
@@ -158,6 +132,7 @@ def test_closing_from_eight_threads_sends_one_close(arena, side, stream):
 def test_whoever_waits_in_recv_learns_of_the_end_at_once(arena, side, stream, who):
     def play(rng, ws, wire, watched):
         ended: list[float] = []
+        lag = stress_rounds.Lag().__enter__()
 
         def receive() -> None:
             with pytest.raises(ConnectionClosed) as closed:
@@ -180,20 +155,20 @@ def test_whoever_waits_in_recv_learns_of_the_end_at_once(arena, side, stream, wh
 
         def check() -> None:
             # After the handshake has ended; the peer needs a moment for that, too.
-            assert max(ended) < 0.1 + (stress_rounds.slack()), ended
+            lag.__exit__()
+            assert max(ended) < lag.allows(0.1), ended
             expected = {"we": 3000, "terminate": 1006, "the peer": wire.sent_close}
             assert ws.close_code == expected[who]
 
         return check
 
-    many(arena(), f"receivers {who} {side} {stream}", rounds(4, 500 if stream == "tcp" else 150), play)
+    play_many(arena(), f"receivers {who} {side} {stream}", rounds(4, 500 if stream == "tcp" else 150), play)
 
 
 @each_stream
-def test_both_ends_may_send_60_mib_at_once(stream, request):
+def test_both_ends_may_send_60_mib_at_once(stream, tls):
     """Neither reads before it has sent; a blocked writer reads, so that both finish."""
     size = 60 << 20
-    tls = request.getfixturevalue("certificates") if stream == "tls" else None
     data = {"client": os.urandom(size), "server": os.urandom(size)}
     got: dict[str, bytes] = {}
 
@@ -213,3 +188,65 @@ def test_both_ends_may_send_60_mib_at_once(stream, request):
         watched.finish()
         world.eventually(lambda: len(got) == 2)
         assert (got["client"], got["server"]) == (data["server"], data["client"])
+
+
+@each_stream
+def test_a_blocked_writer_reads_at_once(stream, tls):
+    """By itself: the attendant, too, would read in the end, after a tick of 0.2 s."""
+    data = os.urandom(4 << 20)
+    took = []
+
+    def talk(ws: Any) -> None:
+        ws.send(data)
+        assert ws.recv() == data
+
+    with world.serving(lambda ws, request: talk(ws), ssl=tls and tls[0]) as server:
+        for _ in range(10):
+            url = world.url_of(server, scheme="wss" if tls else "ws")
+            with world.Socket(url, ssl=tls and tls[1], compression=False) as ws:
+                began = time.monotonic()
+                talk(ws)
+                took.append(time.monotonic() - began)
+    assert min(took) < 0.15
+
+
+@each_stream
+def test_keepalive_lets_those_live_that_answer(stream, tls):
+    """However soon the pong comes: it must count, also when it is read before the ping's sender goes on."""
+    count = rounds(12, 60)
+
+    def receive(ws: Any) -> None:
+        with pytest.raises(ConnectionClosed) as closed:
+            ws.recv()
+        assert closed.value.code == 1000
+
+    with world.serving(ssl=tls and tls[0], ping_interval=None) as server:
+        url = world.url_of(server, scheme="wss" if tls else "ws")
+        sockets = [
+            world.Socket(url, ssl=tls and tls[1], ping_interval=0.7, ping_timeout=0.6) for _ in range(count)
+        ]
+        tasks = [world.spawn(receive, ws) for ws in sockets]
+        for ws in sockets:
+            world.eventually(lambda ws=ws: ws.latency is not None)
+        world.sleep(rounds(2, 10))
+        for ws in sockets:
+            ws.close(1000)
+        for task in tasks:
+            task.result()
+
+
+@each_side
+def test_a_close_behind_unread_messages_is_told_though_nobody_reads(side):
+    """It waits a moment for a listener that would get the messages, and then for nobody."""
+    with Arena(side) as place:
+        place.resides = True
+        ws, wire, _ = place.pair()
+        peer = world.spawn(wire.run, random.Random(0))
+        wire.stream.pump(wire.say(2, b"unread"))
+        world.eventually(lambda: ws._inbox)
+        wire.evil, wire.evil_after = "close", 0.0
+        ws.ping()
+        world.eventually(lambda: place.closes[-1], 3)
+        peer.result()
+        stress_rounds.ended_well(ws, place.closes[-1])
+        assert len(ws.recv()) == 6

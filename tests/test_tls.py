@@ -11,33 +11,12 @@ from typing import Any
 import pytest
 import secure
 import world
-from peer import BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame
+from peer import BINARY, PING, PONG, TEXT, frame
+from secure import VERSIONS, connected, only
 from world import Socket, eventually, serving, spawn
 
-from syncws import ConnectionClosed
-
-VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 SIZE = 1 << 20  # of one large message: more than all buffers on the way hold
 COUNT = 12
-
-
-def only(version: ssl.TLSVersion, context: ssl.SSLContext) -> ssl.SSLContext:
-    context.minimum_version = context.maximum_version = version
-    return context
-
-
-@contextlib.contextmanager
-def connected(server_tls: Any, client_tls: Any, *, extra: bytes = b"", **options: Any) -> Any:
-    """An open client, and the peer that is its server."""
-    with world.raw_listener() as listener:
-        accepting = spawn(secure.tls_peer, listener, server_tls, extra)
-        ws = Socket(f"wss://127.0.0.1:{listener.getsockname()[1]}/", ssl=client_tls, **options)
-        peer = accepting.result()
-        try:
-            yield ws, peer
-        finally:
-            ws.terminate()
-            peer.close()
 
 
 def wss(server: Any, client_tls: Any, **options: Any) -> Any:
@@ -324,113 +303,3 @@ def test_a_record_byte_by_byte_is_a_message(server_tls: Any, client_tls: Any) ->
         for byte in peer.sock.records(frame(TEXT, b"slowly")):
             peer.sock.sock.sendall(bytes([byte]))
         assert receiving.result() == "slowly"
-
-
-# -- the end -------------------------------------------------------------------------------------------------------
-
-
-def cut_in_a_message(peer: Any) -> None:
-    peer.send_raw(frame(TEXT, b"cut", length=100))
-
-
-def cut_in_a_record(peer: Any) -> None:
-    peer.sock.sock.sendall(peer.sock.records(frame(TEXT, b"never whole"))[:-5])
-
-
-def end_with_a_close_notify(peer: Any) -> None:
-    peer.sock.notify()
-
-
-def forge_a_record(peer: Any) -> None:
-    record = bytearray(peer.sock.records(frame(TEXT, b"forged")))
-    record[-1] ^= 1
-    peer.sock.sock.sendall(record)
-
-
-ENDS = [lambda peer: None, cut_in_a_message, cut_in_a_record, end_with_a_close_notify, forge_a_record]
-
-
-def expect_1006(ws: Any) -> None:
-    assert ws.recv(world.PATIENCE) == "whole"
-    with pytest.raises(ConnectionClosed) as caught:
-        ws.recv(world.PATIENCE)
-    assert (caught.value.code, caught.value.wasClean) == (1006, False)
-    with pytest.raises(ConnectionClosed):
-        next(iter(ws))
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_an_end_without_a_close_frame_is_1006_at_a_client(end: Any, server_tls: Any, client_tls: Any) -> None:
-    with connected(server_tls, client_tls) as (ws, peer):
-        peer.send(TEXT, b"whole")
-        end(peer)
-        peer.close()
-        expect_1006(ws)
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_an_end_without_a_close_frame_is_1006_at_a_server(end: Any, server_tls: Any, client_tls: Any) -> None:
-    ended = []
-
-    def accept(ws: Any, request: Any) -> None:
-        expect_1006(ws)
-        ended.append(ws.close_code)
-
-    with serving(accept, ssl=server_tls) as server:
-        peer = secure.tls_client(server, client_tls)
-        peer.send(TEXT, b"whole")
-        end(peer)
-        peer.close()
-        eventually(lambda: ended == [1006])
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("first", ["we", "the peer"])
-def test_a_server_ends_with_a_close_notify(first: str, version: Any, authority: Any, server_tls: Any) -> None:
-    with serving(lambda ws, request: None, ssl=server_tls) as server:
-        peer = secure.tls_client(server, only(version, world.client_context(authority)))
-        if first == "we":
-            spawn(server.close, 1001)
-            peer.expect_close(1001)
-        else:
-            peer.send(CLOSE, close_payload(1000))
-            peer.expect_close(1000, answer=False)
-        peer.expect_end()
-        assert peer.sock.notified
-        peer.close()
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("first", ["we", "the peer"])
-def test_a_client_ends_with_a_close_notify(first: str, version: Any, authority: Any, server_tls: Any) -> None:
-    with connected(server_tls, only(version, world.client_context(authority))) as (ws, peer):
-        if first == "we":
-            ws.close(1000)
-        else:
-            peer.send(CLOSE, close_payload(1000))
-        waiting = spawn(ws.wait_closed, world.PATIENCE)
-        peer.expect_close(1000, answer=first == "we")
-        peer.sock.notify()
-        peer.sock.sock.shutdown(_native.SHUT_WR)
-        peer.expect_end()
-        assert peer.sock.notified
-        assert waiting.result() and ws.close_code == 1000
-
-
-def test_a_mute_peer_holds_a_close_no_longer_than_the_timeout(server_tls: Any, client_tls: Any) -> None:
-    with connected(server_tls, client_tls, close_timeout=0.5) as (ws, _):
-        began = time.monotonic()
-        ws.close()
-        assert ws.wait_closed(world.PATIENCE)
-        assert 0.5 <= time.monotonic() - began < 1.5
-
-
-def test_terminate_frees_a_blocked_sender(server_tls: Any, client_tls: Any) -> None:
-    with connected(server_tls, client_tls) as (ws, _):
-        sending = spawn(ws.send, bytes(16 << 20))
-        eventually(lambda: ws.bufferedAmount > 0)
-        began = time.monotonic()
-        ws.terminate()
-        with pytest.raises(ConnectionClosed):
-            sending.result()
-        assert time.monotonic() - began < 1.0

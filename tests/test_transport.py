@@ -7,17 +7,16 @@ import errno
 import os
 import socket as _native
 import struct
-import threading
 import time
 from collections import deque
 from typing import Any
 
 import pytest
 import world
+from flaws import Flawed, failing
 from test_runtime import RUNTIME
-from world import Socket, eventually, serving, spawn
+from world import eventually, spawn
 
-from syncws import ConnectionClosed, HandshakeError, control
 from syncws.runtime import READ, WRITE
 from syncws.transport import TLSTransport, Transport, connect
 
@@ -47,35 +46,6 @@ def linked(request: Any, server_tls: Any, client_tls: Any) -> Any:
         assert left.read(bytearray(1), 0.01) is None  # takes the session tickets of TLS 1.3
     with contextlib.closing(left), contextlib.closing(right):
         yield left, right
-
-
-class Flawed:
-    """A native socket of which each call may do less than it could, or fail."""
-
-    def __init__(self, sock: Any, most: int = 1 << 30, fail: Any = None) -> None:
-        self._sock = sock
-        self._most = most
-        self._fail = fail or (lambda call: None)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        self._fail("recv")
-        return self._sock.recv_into(memoryview(buffer)[: self._most], 0, flags)
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        self._fail("send")
-        return self._sock.send(memoryview(data)[: self._most], flags)
-
-    def sendmsg(self, buffers: Any, ancillary: Any = (), flags: int = 0) -> int:
-        self._fail("send")
-        left = self._most
-        short = []
-        for buffer in buffers:
-            short.append(memoryview(buffer)[:left])
-            left -= len(short[-1])
-        return self._sock.sendmsg(short, ancillary, flags)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -140,20 +110,6 @@ def test_a_receive_timeout_of_the_systems_is_not_the_end() -> None:
         world.sleep(0.1)
         theirs.send(b"late")
         assert reading.result() == 4
-
-
-def failing(number: int, times: int = 1 << 30, first: int = 1) -> Any:
-    """Fails in the calls from `first` on, `times` times."""
-    left = [first - 1, times]
-
-    def fail(call: str) -> None:
-        if left[0]:
-            left[0] -= 1
-        elif left[1]:
-            left[1] -= 1
-            raise OSError(number, os.strerror(number))
-
-    return fail
 
 
 # -- writing -------------------------------------------------------------------------------------------------------
@@ -315,95 +271,3 @@ def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
                 connect(RUNTIME, plain, _native.AF_INET, listener.getsockname(), began + 0.3)
             assert 0.3 <= time.monotonic() - began < 1.3
             assert count_descriptors() == before
-
-
-# -- whole sessions over flawed sockets ----------------------------------------------------------------------------
-
-
-MESSAGES = ("small", bytes(70_000), "é" * 500, b"")
-
-
-def talk(url: str, **options: Any) -> None:
-    """One session; raises what the first call to fail raises."""
-    ws = Socket(url, close_timeout=0.5, handshake_timeout=5, **options)
-    try:
-        for message in MESSAGES:
-            ws.send(message)
-            assert ws.recv(world.PATIENCE) == message
-        ws.close(1000)
-        assert ws.wait_closed(world.PATIENCE)
-    finally:
-        ws.terminate()
-
-
-@pytest.fixture
-def flaws(monkeypatch: Any) -> Any:
-    """Call it with a side and the flaws of that side's next sockets."""
-    monkeypatch.setattr(control, "LINGER", 0.1)
-    flawed: dict[str, Any] = {}
-    init = Transport.__init__
-
-    def flawed_init(self: Any, runtime: Any, sock: Any) -> None:
-        init(self, runtime, sock)
-        side = "client" if self.addresses()[0] is None else "server"
-        if side in flawed:
-            self._sock = Flawed(self._sock, **flawed[side])
-
-    monkeypatch.setattr(Transport, "__init__", flawed_init)
-    return lambda side, **how: (flawed.clear(), flawed.update({side: how}))
-
-
-@pytest.mark.parametrize("scheme", ["ws", "wss"])
-@pytest.mark.parametrize("side", ["client", "server"])
-def test_a_session_over_short_reads_and_writes(
-    side: str, scheme: str, flaws: Any, server_tls: Any, client_tls: Any
-) -> None:
-    tls, options = (server_tls, {"ssl": client_tls}) if scheme == "wss" else (None, {})
-    with serving(ssl=tls, close_timeout=5) as server:
-        for most in (1, 3):
-            flaws(side, most=most)
-            talk(world.url_of(server, scheme=scheme), **options)
-
-
-@pytest.mark.parametrize("scheme", ["ws", "wss"])
-@pytest.mark.parametrize("side", ["client", "server"])
-@pytest.mark.parametrize("call", ["recv", "send"])
-def test_whichever_call_fails_the_session_ends_by_a_documented_exception(
-    call: str, side: str, scheme: str, flaws: Any, server_tls: Any, client_tls: Any
-) -> None:
-    """And leaves no descriptor, no thread, no client of the server."""
-    tls, options = (server_tls, {"ssl": client_tls}) if scheme == "wss" else (None, {})
-    outcomes: dict[str, int] = {}
-    with serving(ssl=tls, close_timeout=0.5) as server:
-        talk(world.url_of(server, scheme=scheme), **options)
-        eventually(lambda: not server.clients)
-        before = eventually_still(count_descriptors), eventually_still(threading.active_count)
-        for name in ("EINTR", "EAGAIN", "ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOBUFS", "EBADF"):
-            for first in (1, 2, 3, 4, 6, 9):
-                fail = failing(getattr(errno, name), times=1 if name == "EAGAIN" else 1 << 30, first=first)
-                flaws(side, fail=lambda which, fail=fail: fail(which) if which == call else None)
-                outcome = outcome_of(talk, world.url_of(server, scheme=scheme), **options)
-                assert outcome == "finished" or name != "EAGAIN", (name, first)
-                outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        assert outcomes["finished"] >= 6 and sum(outcomes.values()) - outcomes["finished"] >= 12, outcomes
-        eventually(lambda: not server.clients)
-        eventually(lambda: (count_descriptors(), threading.active_count()) <= before)
-
-
-def outcome_of(function: Any, *args: Any, **kwargs: Any) -> str:
-    try:
-        function(*args, **kwargs)
-    except (ConnectionClosed, HandshakeError, OSError) as error:
-        return type(error).__name__
-    return "finished"
-
-
-def eventually_still(count: Any) -> int:
-    """What `count` says once it says the same for a while."""
-    said = [count()]
-    for _ in range(200):
-        world.sleep(0.01)
-        said.append(count())
-        if len(said) > 10 and len(set(said[-10:])) == 1:
-            break
-    return said[-1]
