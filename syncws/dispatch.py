@@ -351,6 +351,16 @@ class Dispatching(Incoming):
                 if self._looper is role:  # interrupted between the taking and the loop
                     self._bail(role)
 
+    def _await_told(self, deadline: float | None) -> bool:
+        """As `wait_closed`, but for a server, which neither reads nor runs listeners itself."""
+        while True:
+            with self._lock:
+                if self._done or (self._state == CLOSED and self._is_dispatching()):
+                    return True
+                bell = self._changed.bell()
+            if not self._changed.hear(bell, remaining(deadline)) and _is_past(deadline):
+                return self._done
+
     def _read_until_closed(self, deadline: float | None) -> bool:
         while self._state != CLOSED:
             self._act_on_verdict(jump=True)

@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .attendant import TICK
 from .buffers import Data, Payload, as_bytes, fragment_of, kind_of
 from .control import Control
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
 from .runtime import READ, WRITE, Lock, remaining
+from .transport import Transport
 
 
 class Outgoing(Control):
@@ -202,10 +204,19 @@ class Outgoing(Control):
             self._buffered = sum(map(len, out))
             if self._aborted:
                 raise ConnectionAbortedError("the connection was dropped")
-            events = READ | WRITE if self._reads_for_writer() else WRITE
-            ready = transport.wait(events, remaining(deadline))
-            if ready & READ:
-                self._read_for_others()
-            if not ready and deadline is not None and deadline <= time.monotonic():
+            if not self._wait_for_room(transport, deadline) and deadline is not None and deadline <= time.monotonic():
                 raise TimeoutError("the peer did not take the message in time")
         self.bytes_sent += size
+
+    def _wait_for_room(self, transport: Transport, deadline: float | None) -> bool:
+        """As the writer: wait until writing may go on, reading meanwhile if nobody else does. False: not in time."""
+        left = remaining(deadline)
+        if not self._reads_for_writer():
+            # Somebody reads, or the inbox is full: no descriptor shows when that is over.
+            return bool(transport.wait(WRITE, TICK if left is None else min(left, TICK)))
+        if transport.holds_data():
+            return self._read_for_others()
+        ready = transport.wait(READ | WRITE, left)
+        if ready & READ:
+            self._read_for_others()
+        return bool(ready)

@@ -259,12 +259,12 @@ class Server(EventTarget):
                 ws.terminate()
             else:
                 ws.close(code, reason)
-        late = [ws for ws in sockets if not ws.wait_closed(remaining(deadline))]
+        late = [ws for ws in sockets if not ws._await_told(deadline)]
         for ws in late:
             ws.terminate()
         deadline = deadline_after(_GRACE)
         for ws in late:
-            ws.wait_closed(remaining(deadline))
+            ws._await_told(deadline)
 
     # -- one connection ------------------------------------------------------------------------------------
 

@@ -33,7 +33,11 @@ class Tended(Dispatching):
         with self._lock:
             if self._state == CLOSED and self._happenings:
                 return 0  # a close that hesitates, or did so a moment ago: the next tick sees to it
-            return self._answer(self._events_wanted())
+            events = self._answer(self._events_wanted())
+            more = self._holds_more()
+        if more:
+            self._attend()  # at once, when the others have had their turn
+        return events
 
     def _tend_read(self) -> int | None:
         """On the attendant: somebody reads; look again at the next tick, and write what could not be written."""
@@ -106,16 +110,21 @@ class Tended(Dispatching):
             self._reader = role
             return True
 
+    def _holds_more(self) -> bool:
+        """With the state lock: whether there is something to be read that the descriptor does not show."""
+        if self._reader is not None or self._transport is None or not self._may_read() or not self._has_room():
+            return False
+        return self._transport.holds_data()
+
     def _events_wanted(self) -> int | None:
         """With the state lock: what the attendant should be called for; see `Charge._tend`."""
         transport = self._transport
         if self._state == CLOSED or transport is None:
             return None
-        events = WRITE if self._out or transport.wants_to_write() else 0
-        if self._verdict is not None:
-            return 0  # a verdict is acted on at the next tick, also while the peer takes nothing of what we write
-        if self._reader is None and transport.holds_data() and self._has_room():
-            return events or 0
+        if self._verdict is not None or self._holds_more():
+            return 0  # neither makes the descriptor ready: to be looked at again, whatever is to be written
+        # A writer at work waits for itself, and says so if it leaves something.
+        events = WRITE if self._writer is None and (self._out or transport.wants_to_write()) else 0
         if self._reader is None:
             if self._has_room():
                 return events | READ

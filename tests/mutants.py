@@ -1,7 +1,7 @@
 """Break syncws on purpose, and see whether the tests notice: `python tests/mutants.py [--table] [NAME …]`.
 
-Each mutant of mutants/catalogue.py is put into a temporary copy of the project, where its tests must fail, within three
-attempts, for races take luck; without any mutant they must pass. Reports the test that caught it; status 1 if one lives.
+Each mutant of mutants/catalogue.py is put into a temporary copy of the project, where its tests must fail, within
+three attempts, for races take luck. Reports the test that caught it; status 1 if one lives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from catalogue import MUTANTS, Mutant  # noqa: E402
 
 ATTEMPTS = 3
 LIMIT = 60  # seconds for one test; a hang is as good as a failure
-FAILED = re.compile(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py::\w+)|^\S*?(test_\w+\.py::\w+).* Timeout", re.MULTILINE)
+FAILED = re.compile(
+    r"^(?:FAILED|ERROR) \S*?(test_\w+\.py::\w+)|^\S*?(test_\w+\.py::\w+).* Timeout", re.MULTILINE
+)
 
 
 def mutated(source: str, old: str, new: str) -> str:
@@ -41,10 +43,7 @@ def apply(mutant: Mutant, root: Path) -> None:
 
 def copied(folder: Path) -> Path:
     root = folder / "project"
-    root.mkdir()
-    for name in ("syncws", "tests"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "interop"))
-    shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "interop"))
     return root
 
 
@@ -58,7 +57,13 @@ def run(root: Path, tests: str) -> tuple[bool, str]:
     environment.pop("SYNCWS_STRESS", None)
     try:
         done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, timeout=10 * LIMIT, check=False
+            command,
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=10 * LIMIT,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return False, "a hang"

@@ -33,7 +33,13 @@ class Frame(NamedTuple):
 
 
 def frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = None, length: int | None = None
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    mask: bytes | None = None,
+    length: int | None = None,
 ) -> bytes:
     """One frame; `length` lies about the payload's."""
     size = len(payload) if length is None else length
@@ -67,7 +73,9 @@ class Peer:
     # -- opening ---------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, server: Any, target: str = "/", *headers: str, extra: bytes = b"", key: bytes | None = None) -> Peer:
+    def connect(
+        cls, server: Any, target: str = "/", *headers: str, extra: bytes = b"", key: bytes | None = None
+    ) -> Peer:
         """The client's side of a handshake with a `Server`; `extra` follows in the same segment."""
         key = key or base64.b64encode(os.urandom(16))
         lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"]

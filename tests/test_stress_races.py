@@ -5,8 +5,10 @@ Few rounds by default; SYNCWS_STRESS=full for thousands (then marked `stress`: -
 
 from __future__ import annotations
 
+import collections
 import os
 import random
+import sys
 import time
 from typing import Any
 
@@ -16,6 +18,8 @@ import world
 from stress_rounds import Arena, Watched, check_messages, message, repeated, rounds
 
 from syncws import ConnectionClosed
+from syncws.runtime import THREADS, WRITE
+from syncws.transport import TLSTransport
 
 pytestmark = stress_rounds.marks()
 
@@ -250,3 +254,81 @@ def test_a_close_behind_unread_messages_is_told_though_nobody_reads(side):
         peer.result()
         stress_rounds.ended_well(ws, place.closes[-1])
         assert len(ws.recv()) == 6
+
+
+@each_stream
+def test_both_directions_may_be_busy_with_a_thread_each(stream, tls):
+    """Reading and writing of one connection at the same time, at both ends: for TLS, one SSL object in two threads."""
+    count = rounds(150, 3000)
+    data = [os.urandom(1 << 16), os.urandom(300)]
+
+    def talk(ws: Any) -> None:
+        sending = world.spawn(lambda: [ws.send(data[number % 2]) for number in range(count)])
+        for number in range(count):
+            assert ws.recv() == data[number % 2]
+        sending.result(100)
+
+    with world.serving(lambda ws, request: talk(ws), ssl=tls and tls[0]) as server:
+        url = world.url_of(server, scheme="wss" if tls else "ws")
+        with world.Socket(url, ssl=tls and tls[1], compression=False) as ws:
+            talk(ws)
+            assert ws.wait_closed(5)
+        assert ws.close_code == 1000
+
+
+@each_stream
+def test_the_server_ends_the_connection_once_the_handshake_is_done(stream, tls):
+    """At once, by shutting its direction: the client need not wait for a timer of either (RFC 6455 section 7.1.1)."""
+    with Arena("server", tls) as place:
+        for number in range(rounds(5, 200)):
+            with repeated(f"ends {stream}", number, 5) as rng, stress_rounds.Lag() as lag:
+                ws, wire, over = place.pair()
+                peer = world.spawn(wire.run, rng)
+                began = time.monotonic()
+                if number % 2:
+                    ws.close(1000)
+                else:
+                    wire.evil, wire.evil_after = "close", 0.0
+                    ws.ping()
+                peer.result()
+                # The peer has waited for the end of the stream.
+                assert time.monotonic() - began < lag.allows(1.3)
+                over()
+                assert ws.wait_closed(5)
+
+
+@world.threads_only  # greenlets are never in OpenSSL at the same time
+def test_two_threads_are_never_inside_one_ssl_object(certificates):
+    """One reads without a pause, one writes: a read that finds nothing must not be confused by the write."""
+    server, client = certificates
+    pair = world.pair_of_sockets()
+    ours = TLSTransport(THREADS, pair[0], client, server_hostname="127.0.0.1")
+    theirs = TLSTransport(THREADS, pair[1], server, server_side=True)
+    shaking = world.spawn(theirs.handshake, time.monotonic() + 5)
+    ours.handshake(time.monotonic() + 5)
+    shaking.result()
+    total, piece = rounds(40, 400) << 20, os.urandom(2000)
+    sys.setswitchinterval(1e-4)
+
+    def write(transport: TLSTransport) -> None:
+        for _ in range(total // len(piece)):
+            out: Any = collections.deque([piece])
+            while not transport.write(out):
+                assert transport.wait(WRITE, 10)
+
+    def read(transport: TLSTransport) -> int:
+        buffer, came = bytearray(1 << 14), 0
+        while came < total // len(piece) * len(piece):
+            count = transport.read(buffer, 0)
+            assert count != 0, f"the end of the stream, after {came} bytes"
+            came += count or 0
+        return came
+
+    try:
+        tasks = [world.spawn(function, end) for function in (write, read) for end in (ours, theirs)]
+        for task in tasks:
+            task.result(50)
+    finally:
+        for end in (ours, theirs):
+            end.shutdown()
+            end.close()

@@ -204,3 +204,32 @@ def _reuse(place: Arena, rng: Any) -> None:
             for sock in pair:
                 sock.close()
     stress_rounds.ended_well(ws, place.closes[-1])
+
+
+@each_stream
+@each_side
+@pytest.mark.parametrize("closing", [False, True], ids=["ping", "close"])
+def test_what_is_queued_behind_a_blocked_send_leaves_with_it(side, stream, tls, closing):
+    """Without any further call: the writer looks at what was queued before it gives its role back."""
+    for number in range(rounds(1, 50)):
+        with Arena(side, tls) as place, repeated("queued", number, 1) as rng:
+            ws, wire, over = place.pair()
+            task = blocked_send(ws)
+            # With a reader that waits the attendant lets go, and helps nobody out.
+            reader = world.spawn(lambda ws=ws: pytest.raises(ConnectionClosed, ws.recv))
+            world.eventually(lambda ws=ws: not ws._watched)
+            ws.ping(b"late")
+            if closing:
+                ws.close(4000)
+            peer = world.spawn(wire.run, rng)
+            _, error = task.result()
+            assert error is None
+            world.eventually(lambda ws=ws: ws.latency is not None, 3)
+            ws.close(4000)
+            assert ws.wait_closed(5)
+            reader.result()
+            peer.result()
+            assert (wire.parser.close, ws.close_code) == (4000, 4000)
+            assert [len(data) for data in wire.parser.messages] == [len(BIG)]
+            over()
+            stress_rounds.ended_well(ws, place.closes[-1])

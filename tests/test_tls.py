@@ -79,6 +79,40 @@ def test_many_threads_send_small_messages_both_ways(server_tls: Any, client_tls:
         assert ws.close_code == 1000
 
 
+class Crowded:
+    """An SSL object that takes its time, and notes how many were inside at once."""
+
+    def __init__(self, tls: Any) -> None:
+        self._tls = tls
+        self._inside: list[int] = []
+        self.most = 0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._tls, name)
+
+        def slowly(*args: Any) -> Any:
+            self._inside.append(1)
+            self.most = max(self.most, len(self._inside))
+            try:
+                time.sleep(0.0005)
+                return call(*args)
+            finally:
+                self._inside.pop()
+
+        return slowly
+
+
+@world.threads_only
+def test_one_thread_at_a_time_is_inside_openssl(server_tls: Any, client_tls: Any) -> None:
+    with serving(ssl=server_tls) as server, wss(server, client_tls) as ws:
+        crowded = ws._transport._tls = Crowded(ws._transport._tls)
+        receiving = spawn(lambda: [ws.recv(world.PATIENCE) for _ in range(400)])
+        sending = [spawn(lambda: [ws.send("x") for _ in range(100)]) for _ in range(4)]
+        for task in [*sending, receiving]:
+            task.result()
+        assert crowded.most == 1
+
+
 def test_two_that_only_send_do_not_block_each_other(server_tls: Any, client_tls: Any) -> None:
     """A blocked writer reads, also when what it waits for hides in the TLS layer."""
 
