@@ -152,6 +152,8 @@ class Outgoing(Control):
     ) -> None:
         role = Role()
         cut = False
+        if self._transport is not None:
+            self._transport.give_way()
         try:
             self._take_writing(role, owner, deadline)
             # From here on the compressor may have seen the message: what does not get out whole is lost.

@@ -27,7 +27,7 @@ from .frames import encode_close
 from .handshake_server import Selector, accept_response, response_bytes
 from .listen import Acceptor, listen, stop_signals
 from .options import ConnectionOptions, Options, check_timeout
-from .runtime import Condition, Runtime, current_runtime, deadline_after, remaining
+from .runtime import Condition, Runtime, current_runtime, deadline_after
 from .transport import TLSTransport, Transport, check_context
 from .websocket import Opening
 

@@ -71,8 +71,7 @@ class Transport:
 
     def _read_waiting(self, buffer: Buffer, timeout: float | None) -> int | None:
         deadline = None if timeout is None or timeout <= 0 else time.monotonic() + timeout
-        if not self._runtime.may_block:
-            self._give_way()
+        self.give_way()
         while True:
             try:
                 count = self._recv(buffer)
@@ -94,10 +93,13 @@ class Transport:
         except BlockingIOError:
             return None
 
-    def _give_way(self) -> None:
-        # A connection whose data never runs out never waits, so it must give way of its own accord. Before a read:
-        # who is interrupted here has taken nothing from the stream.
-        if time.monotonic() - self._turn_began >= _FAIR_SHARE:
+    def give_way(self) -> None:
+        """Let other greenlets run, if this connection has been busy for long without waiting.
+
+        One whose data never runs out, or is always taken, never waits, so it must give way of its own accord. To be
+        called before a read or a frame: who is interrupted here has done nothing yet.
+        """
+        if not self._runtime.may_block and time.monotonic() - self._turn_began >= _FAIR_SHARE:
             self._runtime.breathe()
             self._turn_began = time.monotonic()
 
@@ -116,7 +118,9 @@ class Transport:
 
     def wait(self, events: int, timeout: float | None) -> int:
         """Wait for READ, WRITE or both; what may be tried now, 0 after `timeout` seconds."""
-        return self._waiter.wait(events, timeout)
+        ready = self._waiter.wait(events, timeout)
+        self._turn_began = time.monotonic()
+        return ready
 
     def wants_to_write(self) -> bool:
         """Whether something of the transport's own waits to be written."""
