@@ -55,7 +55,7 @@ def node_modules() -> Path:
     with (CACHE / "node.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other runs of these tests in this checkout
         installed = folder / "installed.json"
-        if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
+        if not (folder / "node_modules" / "ws").is_dir() or installed.read_text(encoding="utf-8") != wanted:
             _npm_install(folder, wanted)
             installed.write_text(wanted, encoding="utf-8")
     return folder / "node_modules"
@@ -71,6 +71,7 @@ def _npm_install(folder: Path, package: str) -> None:
         pytest.skip(f"npm install took more than {INSTALL_TIMEOUT} s")
     if done.returncode:
         pytest.skip(f"npm install failed: {done.stderr.strip()[-300:]}")
+    assert (folder / "node_modules" / "ws").is_dir(), f"npm said it installed ws, and did not: {done.stdout}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,6 +11,7 @@ import os
 import socket as _native
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,10 @@ class RemotePeer:
         # No proxy stands between two ends of the loopback.
         env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         listener = world.raw_listener()
-        listener.settimeout(START)
         port = str(listener.getsockname()[1])
         self.process = subprocess.Popen([*command, port], env={**env, **(environment or {})})
         try:
-            self._socket, _ = listener.accept()
+            self._socket = self._await_call(listener)
         except BaseException:
             self._kill_process()
             raise
@@ -46,6 +46,17 @@ class RemotePeer:
         self._socket.settimeout(PATIENCE)
         self._buffer = bytearray()
         self.alive = True
+
+    def _await_call(self, listener: Any) -> Any:
+        """The peer's connection; at once an error if it has died instead."""
+        deadline = time.monotonic() + START
+        listener.settimeout(0.5)
+        while True:
+            try:
+                return listener.accept()[0]
+            except TimeoutError:
+                assert self.process.poll() is None, f"the peer ended with status {self.process.returncode}"
+                assert time.monotonic() < deadline, f"the peer did not call within {START} s"
 
     @classmethod
     def python(cls, program: str) -> RemotePeer:
