@@ -211,6 +211,7 @@ def test_a_flood_of_handshakes_and_rubbish_leaves_nothing(server: Program) -> No
     assert server.resident() - before < 2 * MEBI
 
 
+@world.untraced
 @pytest.mark.parametrize("path", ["/", "/sleep"], ids=["read", "unread"])
 def test_a_peer_that_takes_no_pongs_costs_the_attendant_no_time(server: Program, path: str) -> None:
     with Peer.connect(server, path) as peer, Peer.connect(server, "/sleep") as other:

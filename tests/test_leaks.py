@@ -304,6 +304,7 @@ server.close()
 
 
 @pytest.mark.timeout(120)
+@world.untraced
 def test_three_thousand_connections_leave_nothing() -> None:
     grown = int(program(FLAT, 110))
     assert grown < 1_500_000, f"{grown / 3000:.0f} bytes a connection"

@@ -120,6 +120,7 @@ def pair_of_sockets() -> Any:
     return socket.socketpair()
 
 
+untraced = pytest.mark.skipif("COVERAGE_RUN" in os.environ, reason="the tracer's own costs would be measured")
 threads_only = pytest.mark.skipif(GREEN, reason="about threads of the operating system")
 gevent_only = pytest.mark.skipif(not GREEN, reason="about greenlets")
 
