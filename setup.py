@@ -1,5 +1,18 @@
-"""The one switch of the build; everything else about the package stands in setup.cfg."""
+"""The one switch of the build; everything else about the package stands in setup.cfg.
 
-from setuptools import setup
+SYNCWS_C: `yes` builds the compiled core or fails, `no` leaves it out; unset, it is built if that can be done.
+"""
 
-setup()
+import os
+
+from setuptools import Extension, setup
+
+choice = os.environ.get("SYNCWS_C", "")
+if choice not in ("", "yes", "no"):
+    raise SystemExit(f"expected SYNCWS_C to be yes, no or unset, got {choice!r}")
+core = [
+    Extension(f"syncws.{name}", [f"syncws/{name}.c"], depends=["syncws/_wire.h"], optional=choice != "yes")
+    for name in ("_frames", "_port")
+]
+
+setup(ext_modules=[] if choice == "no" else core)

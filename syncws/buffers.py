@@ -14,6 +14,8 @@ Payload = bytes | bytearray | memoryview
 _MAX_CONTROL = 125
 #: bytes of the buffer of a connection that has nothing to do
 LEAST_BUFFER = 2048
+#: up to so many it may keep them, although it has nothing to do for a while
+SMALL_BUFFER = 8192
 _MOST_BUFFER = 1 << 18
 _FEW_FRAMES, _MANY_FRAMES = 256, 4096  # in one read
 
@@ -55,16 +57,15 @@ def kind_of(value: object) -> str:
     return type(value).__name__
 
 
-def fitting(buffer: bytearray, count: int, frames: int, wanted: int) -> bytearray:
-    """The buffer for the next read: one that grows with what comes, and shrinks again.
+def fitting(buffer: bytearray, count: int, frames: int) -> bytearray:
+    """The buffer for the next read: one that grows with what comes.
 
-    `count` bytes came last, with the ends of `frames` frames in them; the next one needs `wanted` more. Tiny frames
-    get no large buffer: decoded they are many times larger than they were on the wire.
+    `count` bytes came last, with the ends of `frames` frames in them. Tiny frames get no large buffer: decoded they
+    are many times larger than they were on the wire.
     """
     size = len(buffer)
     if count == size < _MOST_BUFFER and frames < _FEW_FRAMES:
         return bytearray(4 * size)
-    idle = count < size // 16 and not wanted
-    if size > LEAST_BUFFER and (idle or frames > _MANY_FRAMES):
+    if size > LEAST_BUFFER and frames > _MANY_FRAMES:
         return bytearray(LEAST_BUFFER)
     return buffer

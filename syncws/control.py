@@ -14,7 +14,7 @@ from typing import Any
 from .buffers import Data, control_payload
 from .errors import InvalidStateError, ProtocolError
 from .frames import CLOSE, PING, PONG
-from .lifecycle import CLOSED, CONNECTING, LINGER, OPEN, Lifecycle, Role
+from .lifecycle import CLOSED, CONNECTING, LINGER, OPEN, Lifecycle
 from .sender import Sender
 from .transport import Out
 
@@ -31,8 +31,6 @@ class Control(Lifecycle):
 
     #: seconds between the last answered ping and its pong; None until there was one
     latency: float | None = None
-    #: bytes handed to the system since the handshake, framing included
-    bytes_sent: int = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,6 +46,9 @@ class Control(Lifecycle):
         self._half_closed = False
         self._lingers = False
         self._awaited: deque[tuple[bytes, float]] = deque(maxlen=_MAX_AWAITED)
+        self._outbox = None  # whole frames of messages nobody waits for, once there is one; see posting
+        self._backlog = 0  # their bytes
+        self._corks = 0  # what `send` leaves in `_out` waits for an uncorking
 
     # -- pings and pongs ----------------------------------------------------------------------------------
     def ping(self, data: Data = b"", *, mask: bool | None = None, ignore_closed: bool = False) -> None:
@@ -109,7 +110,7 @@ class Control(Lifecycle):
 
     def _flush(self) -> None:
         """Write control frames now, unless somebody writes: that one will, before it leaves. Never waits."""
-        role = Role()
+        role = object()
         try:
             with self._lock:
                 if self._writer is not None or not self._has_unwritten():
@@ -120,13 +121,21 @@ class Control(Lifecycle):
             self._bail(role)
             raise
 
-    def _leave_writing(self, role: Role) -> None:
+    def _leave_writing(self, role: object) -> None:
         """As the writer: write what is queued, as far as the kernel takes it, and give the role back."""
+        with self._lock:
+            # The usual case, in short: nothing but the message was to be written.
+            rest = self._pongs or self._pings or self._out or self._outbox or self._lags
+            if self._calm and self._writer is role and not rest:
+                self._writer = None
+                if self._waiting:
+                    self._changed.notify_all()
+                return
         blocked = False
         while self._keeps_writing(role, blocked):
             blocked = not self._write_control()
 
-    def _keeps_writing(self, role: Role, blocked: bool) -> bool:
+    def _keeps_writing(self, role: object, blocked: bool) -> bool:
         """Give the writer's role back, unless something can still be written.
 
         The last look at what is queued and the giving back are one step under the state lock: no frame is left.
@@ -152,7 +161,9 @@ class Control(Lifecycle):
         """With the state lock: whether anything but new messages could be written now."""
         if self._broken or self._aborted or self._state in (CONNECTING, CLOSED):
             return False
-        if self._out or self._pongs or self._pings or self._close_frame is not None or self._half_close_due():
+        if self._pongs or self._pings or self._close_frame is not None or self._half_close_due():
+            return True
+        if (self._out and not self._corks) or self._post_due():
             return True
         return self._transport is not None and self._transport.wants_to_write()
 
@@ -163,15 +174,16 @@ class Control(Lifecycle):
         try:
             while transport.write(self._out):
                 with self._lock:
-                    half_close, control = self._next_step()
+                    half_close, frame = self._next_step()
                 self._linger_if_done()
                 if half_close:
                     transport.finish_writing()
-                elif control is None:
+                elif frame is None:
                     return True
                 else:
-                    opcode, payload, mask = control
-                    frame = self._sender.control(opcode, payload, mask=mask)
+                    if not isinstance(frame, bytes):
+                        opcode, payload, mask = frame
+                        frame = self._sender.control(opcode, payload, mask=mask)
                     self._out.append(frame)
                     self.bytes_sent += len(frame)
         except OSError as error:
@@ -179,7 +191,7 @@ class Control(Lifecycle):
             return True
         return False
 
-    def _next_step(self) -> tuple[bool, _Control | None]:
+    def _next_step(self) -> tuple[bool, _Control | bytes | None]:
         """With the state lock, `_out` all written: whether to shut our direction now, or the next frame."""
         if self._close_queued and not self._close_sent:
             self._close_sent = True
@@ -187,18 +199,31 @@ class Control(Lifecycle):
         if self._half_close_due():
             self._half_closed = True
             return True, None
-        return False, self._next_control()
+        return False, self._next_frame()
 
-    def _next_control(self) -> _Control | None:
-        """With the state lock: opcode, payload and mask of the next control frame. The Close is the last."""
+    def _next_frame(self) -> _Control | bytes | None:
+        """With the state lock: the next frame, of a control frame opcode, payload and mask. The Close is the last."""
         for opcode, queue in ((PONG, self._pongs), (PING, self._pings)):
             if queue:
                 return (opcode, *queue.popleft())
+        if self._post_due():
+            return self._next_post()
         if self._close_frame is None:
             return None
         payload, self._close_frame = self._close_frame, None
         self._close_queued = True
         return CLOSE, payload, None
+
+    def _post_due(self) -> bool:
+        """With the state lock: whether a message from the outbox may leave: not between the frames of another."""
+        return bool(self._outbox) and self._message_owner is None and not self._sender.open_message
+
+    def _next_post(self) -> bytes:
+        """As the writer, with the state lock: the next of the outbox."""
+        frame: bytes = self._outbox.popleft()
+        self._backlog -= len(frame)
+        self._sender.forget()
+        return frame
 
     def _writing_failed(self, error: OSError) -> None:
         """The transport cannot be written to. What the peer sent before may still be read, for a short while."""
@@ -222,6 +247,7 @@ class Control(Lifecycle):
         return (self._close_received and self._server_side) or isinstance(self._failure, ProtocolError)
 
     def _conclude(self) -> None:
+        self._outbox, self._backlog = None, 0
         if self._transport is not None and self._close_sent and not (self._half_closed or self._aborted):
             # Nobody is in the transport any more. TLS: our close_notify (RFC 8446 section 6.1).
             self._transport.finish_writing()

@@ -88,19 +88,22 @@ class Agreement:
     mem_level: int
     compressor_window_bits: int = _MAX_WINDOW_BITS
 
-    def deflater(self, server: bool) -> Deflater | None:
-        """Make the compressor of the side we are; None if zlib has none, and everything goes plain."""
+    def compressor(self, server: bool) -> tuple[int, int, int] | None:
+        """Window bits, level and memory level of the side we are; None if zlib has no such compressor."""
         agreed = self.server_max_window_bits if server else self.client_max_window_bits
         # RFC 7692 section 7.2.1: no distance beyond the agreed window; a plain message is always allowed.
         if agreed < _MIN_COMPRESSOR_WINDOW_BITS:
             return None
+        return min(agreed, self.compressor_window_bits), self.level, self.mem_level
+
+    def deflater(self, server: bool) -> Deflater | None:
+        """Make the compressor of the side we are; None if zlib has none, and everything goes plain."""
+        chosen = self.compressor(server)
+        if chosen is None:
+            return None
+        window_bits, level, mem_level = chosen
         forgets = self.server_no_context_takeover if server else self.client_no_context_takeover
-        return Deflater(
-            window_bits=min(agreed, self.compressor_window_bits),
-            context_takeover=not forgets,
-            level=self.level,
-            mem_level=self.mem_level,
-        )
+        return Deflater(window_bits=window_bits, context_takeover=not forgets, level=level, mem_level=mem_level)
 
     def inflater(self, server: bool) -> Inflater:
         """Make the inflater for what the other side compresses; `server` is the side we are."""
@@ -246,6 +249,10 @@ class Deflater:
         output = stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
         self._stream = stream if self._context_takeover or not final else None
         return output[: -len(_TAIL)] if final else output
+
+    def forget(self) -> None:
+        """Compress the next message without reference to those before; not between the pieces of one."""
+        self._stream = None
 
 
 class Inflater:

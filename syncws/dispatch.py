@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .attendant import TICK
-from .events import Event, Handler, MessageEvent
+from .events import Event, Handler, message_event
 from .frames import BINARY
 from .inbox import hand_out
 from .incoming import Incoming
@@ -47,7 +47,7 @@ class Dispatching(Incoming):
         super().__init__(*args, **kwargs)
         # Guarded by the state lock:
         self._dispatcher: Role | None = None
-        self._looper: Role | None = None  # who runs the loop
+        self._looper: object = None  # who runs the loop
         self._at_home = False  # the connection's own thread is in the user's accept()
         self._kept: dict[str, Event] = {}
         self._hesitates_until = 0.0
@@ -150,6 +150,8 @@ class Dispatching(Incoming):
             elif event is not None:
                 self._happenings.appendleft((0, event))
         if type == "message":
+            with self._lock:
+                self._read_by_hand = False
             self._ensure_loop()
         self._told()
 
@@ -159,7 +161,7 @@ class Dispatching(Incoming):
             if not self._needs_loop():
                 return
             if not self._at_home:
-                role = self._looper = Role()
+                role = self._looper = object()
         if self._at_home:
             self._watch()
         else:
@@ -173,7 +175,7 @@ class Dispatching(Incoming):
             and self._has_listeners("message")
         )
 
-    def _spawn_loop(self, role: Role) -> None:
+    def _spawn_loop(self, role: object) -> None:
         try:
             self._runtime.spawn("syncws-reader", self._survive, self._loop, role)
         except RuntimeError:
@@ -185,7 +187,7 @@ class Dispatching(Incoming):
         """On the attendant: a thread for listeners whose own is busy in accept(), or could not be had."""
         with self._lock:
             if self._needs_loop():
-                role = self._looper = Role()
+                role = self._looper = object()
             elif self._next() is None or self._dispatcher is not None:
                 return
             elif self._looper_is_awake():
@@ -234,8 +236,9 @@ class Dispatching(Incoming):
             return False
 
     def _tell_next(self) -> None:
-        while self._next() == "message":
-            self._tell_message()
+        if self._next() == "message":
+            self._tell_messages()
+            return
         with self._lock:
             if self._next() != "event" or self._settle_unheard():
                 return
@@ -250,19 +253,37 @@ class Dispatching(Incoming):
             with self._lock:
                 self._note_told(event)
 
-    def _tell_message(self) -> None:
-        try:
-            message = self._inbox.popleft()
-        except IndexError:
-            return
-        if self._held_back:
-            self._made_room()
-        data = hand_out(message, self._binary_type)
-        self._call("message", MessageEvent(data, message[0] == BINARY, message[2], self))
+    def _tell_messages(self) -> None:
+        """Tell messages as long as nothing else is to be told before the next one."""
+        inbox = self._inbox
+        while True:
+            entries = self._listeners["message"]
+            try:
+                message = inbox.popleft() if entries else None
+            except IndexError:
+                return
+            if message is None:
+                return
+            if self._held_back:
+                self._made_room()
+            opcode, data, compressed = message
+            if data.__class__ is not str:
+                data = hand_out(message, self._binary_type)
+            event = message_event(data, opcode == BINARY, compressed, self)
+            if len(entries) == 1 and not entries[0].once:
+                # `_call` in short.
+                try:
+                    entries[0].call(event)
+                except Exception:
+                    logger.exception("a listener for 'message' raised")
+            else:
+                self._call("message", event)
+            if not self._calm or not inbox or self._happenings:
+                return
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
-    def _loop(self, role: Role, deadline: float | None = None) -> bool:
+    def _loop(self, role: object, deadline: float | None = None) -> bool:
         """As the looper: read, tell, read again, until all is told. False at the deadline."""
         try:
             while True:
@@ -277,8 +298,10 @@ class Dispatching(Incoming):
                 self._changed.notify_all()
                 self._looper = None
 
-    def _step(self, role: Role, deadline: float | None) -> bool:
+    def _step(self, role: object, deadline: float | None) -> bool:
         """One read, or a wait for whatever makes one possible. False: nothing happened in time."""
+        if deadline is None and self._calm:
+            self._read_alone(role)
         try:
             with self._lock:
                 if self._done or (self._dispatcher is None and self._next() is not None):
@@ -301,7 +324,7 @@ class Dispatching(Incoming):
 
     def _reside(self) -> None:
         """On a server connection's own thread, after accept(): stay until all is told, if no other loops."""
-        role = Role()
+        role = object()
         with self._lock:
             self._at_home = False
             if self._looper is not None or self._done:
@@ -333,7 +356,7 @@ class Dispatching(Incoming):
     def _wait_done(self, deadline: float | None) -> bool:
         """Wait for the looper; where there is none, be it."""
         while True:
-            role = Role()
+            role = object()
             bell = None
             try:
                 with self._lock:

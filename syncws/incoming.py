@@ -1,9 +1,8 @@
-"""The incoming half: whoever needs data reads it, decodes it, and answers what must be answered.
+"""The incoming half: messages are taken by whoever asks for them, and who finds none reads.
 
-Rank 4, over Outgoing. The reader's role (a token under the state lock) covers reading from the transport and decoding;
-it is taken when free and given back after each read. Messages go into the inbox. A Close or a violation stands in
-line behind them, as the verdict: it is acted on when the next message is asked for, by `close()` and `wait_closed()`,
-or by the attendant once nobody has read for a tick. RFC 6455 sections 5.5 and 7.
+Rank 4, over Reading. The verdict (the peer's Close, or its violation of the protocol) is acted on when the next
+message is asked for, by `close()` and `wait_closed()`, or by the attendant once nobody has read for a tick.
+RFC 6455 section 7.
 """
 
 from __future__ import annotations
@@ -12,47 +11,25 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from .buffers import LEAST_BUFFER, fitting
 from .errors import ConnectionClosed, ProtocolError
-from .events import DataEvent, ErrorEvent
-from .frames import BINARY, CLOSE, PING, PONG, TEXT, encode_close
-from .inbox import Inbox, Unfinished, hand_out
-from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN, Role
+from .events import ErrorEvent
+from .frames import CLOSE, encode_close
+from .inbox import Unfinished, hand_out
+from .lifecycle import CLOSED, OPEN
 from .options import check_binary_type, check_timeout
-from .outgoing import Outgoing
-from .receiver import FAILURE, FRAGMENT, Item, Receiver
+from .reading import Reading
 from .runtime import Lock, remaining
 
-_FAIR_READ = 1 << 12  # greenlets: bytes of many frames read at once, so that the others get their turn
-_UNTOUCHED = 0xF0  # no frame begins so
 #: Close codes after which an iteration ends without an error
 CLEAN_CODES = (1000, 1001, 1005)
 
 
-class Incoming(Outgoing):
+class Incoming(Reading):
     """`recv`, `recv_stream`, iteration, `pause` and `resume`."""
-
-    #: bytes read from the transport since the handshake, framing included
-    bytes_received: int = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._binary_type = "bytes"
-        self._inbox: Inbox = Inbox()
-        self._decoded = 0  # messages that have gone into the inbox
-        self._read_by_hand = False
-        # The reader's own:
-        self._receiver: Receiver = Receiver(masked=self._server_side)
-        self._buffer = bytearray(LEAST_BUFFER)
-        self._reads = 0
-        # Guarded by the state lock:
-        self._verdict: Item | None = None  # a CLOSE or FAILURE that stands behind the messages
-        self._draining = False  # after the verdict: what still comes is dropped
-        self._unfinished: Unfinished | None = None
-        self._streamed: Unfinished | None = None  # the same, once a recv_stream has taken it
-        self._paused = False
-        self._held_back = False  # the attendant stopped reading because the inbox is full
-        self._waits_closed = 0  # calls of wait_closed(): nobody will take what exceeds the inbox
+        self._read_by_hand = False  # by `recv` or iteration, and nobody has listened to messages since
 
     # -- attributes ----------------------------------------------------------------------------------------
 
@@ -78,34 +55,47 @@ class Incoming(Outgoing):
         Raises TimeoutError after `timeout` seconds (nothing is lost), ConnectionClosed once all that arrived
         was taken, RuntimeError while there are message listeners.
         """
+        if not self._read_by_hand:
+            self._refuse_if_listened()
+        inbox, message = self._inbox, None
         if timeout is not None:
             check_timeout(timeout)
-        self._refuse_if_listened()
-        try:
-            message = self._inbox.popleft()
-        except IndexError:
-            message = None
-        if message is None:  # out here, so that what it raises does not come with an IndexError
-            message = self._await_message(timeout)
+        elif not inbox and self._calm:
+            message = self._read_alone()
+            if message is None and not inbox:
+                self._read_once()
+        if message is None:
+            message = self._take() or self._await_message(timeout)
         if self._held_back:
             self._made_room()
-        return hand_out(message, self._binary_type)
+        data = message[1]
+        return data if data.__class__ is str else hand_out(message, self._binary_type)
 
     def _refuse_if_listened(self) -> None:
-        if self._has_listeners("message"):
-            raise RuntimeError("recv() while there are message listeners: they get the messages")
-        self._read_by_hand = True
+        with self._lock:
+            if self._has_listeners("message"):
+                raise RuntimeError("recv() while there are message listeners: they get the messages")
+            self._read_by_hand = True
 
     def __iter__(self) -> Iterator[Any]:
         """Messages, until a Close with 1000, 1001 or no code; another end raises ConnectionClosed."""
+        inbox = self._inbox
         while True:
             try:
-                message = self.recv()
+                data = self.recv()
             except ConnectionClosed as closed:
                 if closed.code in CLEAN_CODES:
                     return
                 raise
-            yield message
+            yield data
+            # What came with it, in short; `recv` knows what to do about everything else.
+            while inbox and self._read_by_hand and not self._held_back:
+                try:
+                    message = inbox.popleft()
+                except IndexError:
+                    break
+                data = message[1]
+                yield data if data.__class__ is str else hand_out(message, self._binary_type)
 
     def recv_stream(self) -> Generator[Any, None, None]:
         """The fragments of the next message as they come in; pieces of text are whole characters.
@@ -142,7 +132,7 @@ class Incoming(Outgoing):
             if not self._read_or_wait(deadline, ready):
                 raise TimeoutError(f"no message within {timeout:g} s")
 
-    def _take(self, unfinished: bool) -> Any:
+    def _take(self, unfinished: bool = False) -> Any:
         try:
             return self._inbox.popleft()
         except IndexError:
@@ -155,12 +145,28 @@ class Incoming(Outgoing):
                 self._streamed = taken
             return taken
 
+    def _read_once(self) -> None:
+        """`_read_or_wait` in short: a read, as long as it takes, if nobody else reads and nothing is the matter."""
+        role = object()
+        try:
+            with self._lock:
+                if self._reader is not None or not self._calm:
+                    return
+                self._reader = role
+            self._read(None)
+        finally:
+            try:
+                self._leave_reading(role)
+            except BaseException:
+                self._bail(role)
+                raise
+
     def _read_or_wait(self, deadline: float | None, ready: Any, for_message: bool = True) -> bool:
         """One step towards `ready()`: a read, or a wait for whoever reads. False at the deadline.
 
         Raises ConnectionClosed when a message is waited for and none can come any more.
         """
-        role = Role()
+        role = object()
         self._act_on_verdict()
         try:
             with self._lock:
@@ -178,7 +184,7 @@ class Incoming(Outgoing):
                 self._bail(role)
                 raise
 
-    def _take_role_or_bell(self, role: Role, may: bool) -> Lock | None:
+    def _take_role_or_bell(self, role: object, may: bool) -> Lock | None:
         """With the state lock: the reader's role for `role`, if it may, else what rings at the next change."""
         if not may:
             return self._changed.bell()
@@ -189,12 +195,6 @@ class Incoming(Outgoing):
         """With the state lock: whether no further message can come."""
         return self._state == CLOSED or self._aborted or (self._draining and self._verdict is None)
 
-    def _may_read(self) -> bool:
-        """With the state lock: whether the reader's role is free, and reading makes sense."""
-        if self._reader is not None or self._verdict is not None or self._ended:
-            return False
-        return self._state not in (CONNECTING, CLOSED)
-
     def _made_room(self) -> None:
         """A message was taken after the attendant had stopped at a full inbox."""
         with self._lock:
@@ -203,115 +203,6 @@ class Incoming(Outgoing):
             self._held_back = False
             self._changed.notify_all()
         self._watch()
-
-    # -- reading ----------------------------------------------------------------------------------------------
-
-    def _read(self, timeout: float | None) -> bool:
-        """As the reader: one read; what came is decoded and put where it belongs. False: nothing came in time."""
-        transport, buffer = self._transport, self._buffer
-        assert transport is not None
-        buffer[0] = _UNTOUCHED
-        try:
-            count = transport.read(self._fair(buffer), timeout)
-            if count:
-                self._take_in(buffer, count)
-        except BaseException:
-            # Interrupted in the wait, nothing is lost. Behind it, bytes are, and nothing after them makes sense.
-            if buffer[0] != _UNTOUCHED:
-                self._abort("interrupted while reading")
-            raise
-        if count == 0:
-            self._ended = True
-        return count is not None
-
-    def _fair(self, buffer: bytearray) -> bytearray | memoryview:
-        """As much of the buffer as one read may fill."""
-        if self._runtime.may_block or len(buffer) <= _FAIR_READ:
-            return buffer
-        return memoryview(buffer)[: max(self._receiver.wanted, _FAIR_READ)]
-
-    def _take_in(self, buffer: bytearray, count: int) -> None:
-        self.bytes_received += count
-        self._reads += 1
-        if not self._draining:
-            items = self._receiver.feed(buffer, count)
-            self._sort(items)
-            self._buffer = fitting(self._buffer, count, len(items), self._receiver.wanted)
-
-    def _sort(self, items: list[Item]) -> None:
-        """As the reader: each item to its place. Pings are answered now, whatever waits to be read."""
-        pinged = False
-        for item in items:
-            kind = item[0]
-            if kind in (TEXT, BINARY):
-                self._decoded += 1
-                self._inbox.append(item)
-            elif kind == FRAGMENT:
-                self._add_fragment(item)
-            elif kind in (CLOSE, FAILURE):
-                self._verdict = item
-            else:
-                pinged = self._hear(kind, item[1]) or pinged
-        if pinged:
-            self._flush()
-
-    def _hear(self, kind: int, payload: bytes) -> bool:
-        """As the reader: a ping or a pong came. True if there is an answer to be flushed."""
-        event_type = "ping" if kind == PING else "pong"
-        if self._has_listeners(event_type):
-            self._happenings.append((self._decoded, DataEvent(event_type, payload)))
-        if kind == PONG:
-            self._note_pong(payload)
-            return False
-        if self._options.auto_pong:
-            self._answer_ping(payload)
-        return self._options.auto_pong
-
-    def _add_fragment(self, item: Item) -> None:
-        fragment = item[1]
-        with self._lock:
-            if fragment.first:
-                self._unfinished, self._streamed = Unfinished(fragment.opcode, item[2]), None
-            message = self._streamed or self._unfinished
-            assert message is not None
-            message.add(fragment, fold=self._binary_type != "fragments")
-            if fragment.last and not message.taken:
-                self._unfinished = None
-                self._decoded += 1
-                self._inbox.append(message.message())
-            self._changed.notify_all()
-
-    def _leave_reading(self, role: Role) -> None:
-        """Give the reader's role back, if `role` has it, and see to what was left to its holder."""
-        with self._lock:
-            if self._reader is not role:
-                return
-            self._reader = None
-            self._changed.notify_all()
-            closed = self._conclude_if_due()
-        if self._happenings:
-            self._told()
-        # A verdict behind unread messages is the attendant's to act on, in a tick.
-        if not closed and (self._verdict is not None or not self._watched):
-            self._watch()
-
-    def _reads_for_writer(self) -> bool:
-        return self._reader is None and self._verdict is None and self._has_room()
-
-    def _drop_overflow(self) -> None:
-        """As the reader: when nobody will take them, messages beyond `max_queue` are dropped."""
-        while self._drops_overflow() and len(self._inbox) > self._options.max_queue:
-            self._inbox.pop()
-            self._decoded -= 1
-
-    def _drops_overflow(self) -> bool:
-        return (self._waits_closed > 0 or self._state == CLOSING) and not self._has_listeners("message")
-
-    def _has_room(self) -> bool:
-        """Whether what comes may be read although nobody asks for it."""
-        if self._draining or self._drops_overflow():
-            return True
-        return not self._paused and len(self._inbox) < self._options.max_queue
 
     # -- the verdict --------------------------------------------------------------------------------------------
 
@@ -358,15 +249,13 @@ class Incoming(Outgoing):
             self._close_frame = encode_close(error.close_code, "")
         self._happenings.append((self._decoded, ErrorEvent(error)))
 
-    def _messages_decoded(self) -> int:
-        return self._decoded
-
     # -- back-pressure ---------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Stop reading from the connection; the peer is held back by TCP. Nothing when not OPEN."""
         with self._lock:
             if self._state == OPEN:
+                self._calm = False
                 self._paused = True
 
     def resume(self) -> None:
@@ -375,6 +264,7 @@ class Incoming(Outgoing):
             if not self._paused:
                 return
             self._paused = False
+            self._calm = self._state == OPEN and self._verdict is None and not self._ended
             self._changed.notify_all()
         self._watch()
         self._told()

@@ -20,6 +20,7 @@ from .attendant import Attendant, Timer, attendant_of, owners
 from .errors import ConnectionClosed, ProtocolError
 from .events import CloseEvent, Event, EventTarget
 from .options import Options
+from .port import Port, new_lock
 from .runtime import Condition, Poller, Runtime
 from .transport import Transport
 
@@ -33,11 +34,15 @@ LINGER = 2.0
 
 
 class Role:
-    """Who reads, or who writes, just now: made for each taking, so that only the taker can give it back."""
+    """Who sends a message in fragments, or who tells events, just now: `owner` is a thread or greenlet.
+
+    Made for each taking, so that only the taker can give it back. For the reader and the writer, of whom nobody asks
+    where they run, a bare object does.
+    """
 
     __slots__ = ("owner",)
 
-    def __init__(self, owner: object = None) -> None:
+    def __init__(self, owner: object) -> None:
         self.owner = owner
 
 
@@ -54,7 +59,7 @@ class _Constant:
         raise AttributeError("the ready states are constants")
 
 
-class Lifecycle(EventTarget):
+class Lifecycle(EventTarget, Port):
     """States and their changes. The layers above fill in reading, writing and telling."""
 
     CONNECTING, OPEN, CLOSING, CLOSED = map(_Constant, range(4))
@@ -74,22 +79,28 @@ class Lifecycle(EventTarget):
         self._attendant: Attendant = attendant_of(runtime)
         self._reference: weakref.ref[Any] = weakref.ref(self)
         self._transport: Transport | None = None
+        self._lags = False  # the transport may have something of its own to be written
         # Guards what follows, here and in the layers above.
-        self._lock = runtime.lock()
-        self._changed = Condition(runtime, self._lock)
+        self._renew_lock()
         self._state = CONNECTING
-        self._reader: Role | None = None
-        self._writer: Role | None = None
+        self._reader = self._writer = None  # who has the role, by an object made for the taking
+        # OPEN and no end in sight, nor paused: the short paths need not look any further. Set to False by whoever
+        # changes any of that, under the lock, with the change.
+        self._calm = False
         self._aborted = False  # the transport is shut both ways: whoever is in it, leave
         self._ended = False  # the stream of the peer is at its end
         self._close_sent = False  # our Close is with the kernel
         self._close_received = False  # the peer's Close was acted on
         self._failure: BaseException | None = None  # why it ends, if it was not a Close
         self._released = False  # the descriptor is given back
-        self._watched = False  # the attendant has us on its list
         self._registry: dict[Any, Any] | None = None  # of the server; we leave it when CLOSED
         self._timers: list[Timer] = []
         self._happenings: deque[tuple[int, Event]] = deque()  # events to be told; see dispatch
+
+    def _renew_lock(self) -> None:
+        self._lock = new_lock(self._runtime)
+        self._changed = Condition(self._runtime, self._lock)
+        self._waiting = self._changed.waiting
 
     def _listener_guard(self) -> Any:
         return self._lock
@@ -117,6 +128,9 @@ class Lifecycle(EventTarget):
     def _take_over(self, transport: Transport) -> None:
         """The transport is ours from here on, its descriptor too."""
         self._transport = transport
+        self._lags = transport.lags
+        self._receive = transport.receive
+        self._short_descriptor = transport.short_descriptor
         owners.add(self._reference)
 
     # -- the end ------------------------------------------------------------------------------------------
@@ -139,7 +153,7 @@ class Lifecycle(EventTarget):
             self._bail()
             raise
 
-    def _bail(self, role: Role | None = None) -> None:
+    def _bail(self, role: object = None) -> None:
         """An interrupt left something half done: whatever `role` holds is given back, and the connection dropped.
 
         A KeyboardInterrupt can come between any two steps, also on the first of a clean-up. There is one at a time:
@@ -166,6 +180,7 @@ class Lifecycle(EventTarget):
 
     def _leave_open(self) -> None:
         """With the state lock: OPEN becomes CLOSING; what only an open connection does ends."""
+        self._calm = False
         if self._state == OPEN:
             self._state = CLOSING
         self._changed.notify_all()
@@ -215,6 +230,7 @@ class Lifecycle(EventTarget):
         self._give_descriptor_back()
 
     def _give_descriptor_back(self) -> None:
+        self._short_descriptor = -1
         owners.discard(self._reference)
         if self._transport is not None:
             self._attendant.poller.forget(self._transport.descriptor)
@@ -233,10 +249,11 @@ class Lifecycle(EventTarget):
         """See `attendant.Owner`. A stranger to the child: CLOSED, whoever was in here, and without a `close` event."""
         if self._runtime.may_block:
             # The threads stayed in the parent, whatever they held or awaited. Greenlets are here, and leave now.
-            self._lock = self._runtime.lock()
-            self._changed = Condition(self._runtime, self._lock)
+            self._renew_lock()
             self._reader = self._writer = None
         self._state = CLOSED
+        self._calm = False
+        self._short_descriptor = -1
         self._registry = None
         self._timers = []
         self._happenings.clear()

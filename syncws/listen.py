@@ -287,3 +287,12 @@ def stop_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
         yield came
     finally:
         restore()
+
+def check_cpu(cpu: int | None) -> None:
+    """ValueError for a CPU that threads cannot be kept on."""
+    if cpu is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("cpu: this system cannot keep a thread on one CPU")
+    if cpu not in os.sched_getaffinity(0):
+        raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")

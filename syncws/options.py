@@ -51,9 +51,9 @@ class Options:
         for name in ("handshake_timeout", "ping_interval", "ping_timeout"):
             _check_seconds(name, getattr(self, name), optional=True)
         _check_seconds("close_timeout", self.close_timeout, optional=False)
-        _check_count("max_payload", self.max_payload, least=0)
-        _check_count("max_fragments", self.max_fragments, least=0)
-        _check_count("max_queue", self.max_queue, least=1)
+        check_count("max_payload", self.max_payload, least=0)
+        check_count("max_fragments", self.max_fragments, least=0)
+        check_count("max_queue", self.max_queue, least=1)
         if not isinstance(self.compression, (bool, Deflate)):
             raise TypeError(f"compression must be True, False or a Deflate, not {self.compression!r}")
         if self.generate_mask is not None and not callable(self.generate_mask):
@@ -97,8 +97,10 @@ def _check_seconds(name: str, value: Any, *, optional: bool, zero: bool = False)
         raise ValueError(f"{name} must be {'at least' if zero else 'more than'} 0 seconds, not {value!r}")
 
 
-def _check_count(name: str, value: Any, *, least: int) -> None:
+def check_count(name: str, value: Any, *, least: int) -> int:
+    """`value`; TypeError or ValueError unless it is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value!r}")
+    return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from .attendant import TICK
 from .buffers import Data, Payload, as_bytes, fragment_of, kind_of
@@ -19,6 +19,9 @@ from .options import check_timeout
 from .runtime import READ, WRITE, Lock, remaining
 from .transport import Transport
 
+#: corked bytes that leave all the same: more in one write gains nothing
+_CORKED = 1 << 16
+
 
 class Outgoing(Control):
     """`send`, in one frame or many, blocking until the system has it all."""
@@ -27,7 +30,7 @@ class Outgoing(Control):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._message_owner: Role | None = None  # who sends a message in fragments; under the state lock
+        self._message_owner = None  # the Role of who sends a message in fragments; under the state lock
 
     # -- what the layer above provides ---------------------------------------------------------------------
 
@@ -43,8 +46,8 @@ class Outgoing(Control):
 
     @property
     def bufferedAmount(self) -> int:
-        """Bytes, framing included, that a `send` still at work has not handed to the system."""
-        return self._buffered
+        """Bytes, framing included, that the system does not have yet: of a `send` at work, corked, or of broadcasts."""
+        return self._buffered + self._backlog
 
     def send(
         self,
@@ -67,10 +70,12 @@ class Outgoing(Control):
         """
         if timeout is not None:
             check_timeout(timeout)
+        if self._plain and fin and binary is compress is mask is None and self._send_alone(data, timeout):
+            return
         deadline = None if timeout is None else time.monotonic() + timeout
-        payload: Payload
+        payload: str | Payload
         if isinstance(data, str):
-            opcode, payload = TEXT, data.encode()
+            opcode, payload = TEXT, data
         elif (view := as_bytes(data)) is not None:
             opcode, payload = BINARY, view
         else:
@@ -133,6 +138,9 @@ class Outgoing(Control):
             if self._message_owner is owner:
                 self._message_owner = None
                 self._changed.notify_all()
+            posted = bool(self._outbox)
+        if posted:
+            self._flush()
 
     def _fail_sending(self) -> None:
         """A message was begun and cannot be finished: tell the peer 1011 and close."""
@@ -143,40 +151,77 @@ class Outgoing(Control):
     def _send_frame(
         self,
         opcode: int,
-        payload: Payload,
+        payload: str | Payload,
         fin: bool,
         compress: bool | None,
         mask: bool | None,
         deadline: float | None,
         owner: Role | None,
     ) -> None:
-        role = Role()
+        role = object()
         cut = False
-        if self._transport is not None:
+        if not self._runtime.may_block and self._transport is not None:
             self._transport.give_way()
         try:
-            self._take_writing(role, owner, deadline)
+            with self._lock:
+                taken = self._writer is None and self._message_owner is owner and self._state == OPEN
+                if taken:
+                    self._writer = role
+            if not taken:
+                self._take_writing(role, owner, deadline)
+            if self._outbox:
+                self._take_posts()
             # From here on the compressor may have seen the message: what does not get out whole is lost.
             cut = True
-            buffers = self._sender.message(opcode, payload, fin=fin, compress=compress, mask=mask)
+            buffers = self._sender.message(opcode, payload, fin, compress, mask)
+            if not (fin and self._plain):
+                self._plain = self._sender.plain
             self._write(buffers, deadline)
             cut = False
+        except ValueError:
+            cut = False  # text that is no Unicode, or a bad mask: found out before anything was done
+            raise
         except OSError as error:
-            if isinstance(error, TimeoutError) and deadline is not None:
+            if deadline is not None and isinstance(error, TimeoutError):
                 raise
             cut = False
-            self._writing_failed(error)
-            raise self._closed_error() from error
+            self._sending_failed(error)
         finally:
-            try:
-                if cut:
-                    self._abort("a frame was cut short")
-                self._leave_writing(role)
-            except BaseException:
-                self._bail(role)
-                raise
+            self._leave_frame(role, cut)
 
-    def _take_writing(self, role: Role, owner: Role | None, deadline: float | None) -> None:
+    def _send_rest(self, role: object, size: int, timeout: float | None) -> bool:
+        """As the writer, for `_send_alone`: of a frame of `size` bytes the kernel did not take all; it is in `_out`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        cut = True
+        try:
+            assert self._transport is not None
+            self._write_out(self._transport, deadline)
+            self.bytes_sent += size
+            cut = False
+        except OSError as error:
+            if deadline is not None and isinstance(error, TimeoutError):
+                raise
+            cut = False
+            self._sending_failed(error)
+        finally:
+            self._leave_frame(role, cut)
+        return True
+
+    def _sending_failed(self, error: OSError) -> NoReturn:
+        self._writing_failed(error)
+        raise self._closed_error() from error
+
+    def _leave_frame(self, role: object, cut: bool) -> None:
+        """As the writer, if `role` says so: give the role back; a frame that was cut short is the last."""
+        try:
+            if cut:
+                self._abort("a frame was cut short")
+            self._leave_writing(role)
+        except BaseException:
+            self._bail(role)
+            raise
+
+    def _take_writing(self, role: object, owner: Role | None, deadline: float | None) -> None:
         while True:
             with self._lock:
                 if self._state != OPEN:
@@ -195,20 +240,49 @@ class Outgoing(Control):
             raise TimeoutError("another message was being sent all the time")
         return self._changed.bell()
 
-    def _write(self, buffers: list[Any], deadline: float | None) -> None:
+    def _write(self, buffers: tuple[Any, ...], deadline: float | None) -> None:
         """As the writer: get `buffers` out, after what lies in `_out`. Reads meanwhile what the peer sends."""
         transport = self._transport
         assert transport is not None
         out = self._out
-        out.extend(buffers)
-        size = sum(map(len, buffers))
+        if len(buffers) == 1 and not out and not self._corks:
+            frame = buffers[0]
+            size = len(frame)
+            sent = transport.offer(frame)
+            if sent == size:
+                self.bytes_sent += size
+                return
+            out.append(memoryview(frame)[sent:])
+        else:
+            out.extend(buffers)
+            size = sum(map(len, buffers))
+        if not self._held_by_cork():
+            self._write_out(transport, deadline)
+        self.bytes_sent += size
+
+    def _held_by_cork(self) -> bool:
+        """As the writer: whether what lies in `_out` shall wait for more."""
+        self._buffered = sum(map(len, self._out)) if self._corks else 0
+        return 0 < self._buffered < _CORKED
+
+    def _take_posts(self) -> None:
+        """As the writer: what was posted before this message leaves before it."""
+        with self._lock:
+            while self._outbox and not self._sender.open_message:
+                frame = self._next_post()
+                self._out.append(frame)
+                self.bytes_sent += len(frame)
+
+    def _write_out(self, transport: Transport, deadline: float | None) -> None:
+        """As the writer: get what lies in `_out` out, as long as that may take."""
+        out = self._out
         while not transport.write(out):
             self._buffered = sum(map(len, out))
             if self._aborted:
                 raise ConnectionAbortedError("the connection was dropped")
             if not self._wait_for_room(transport, deadline) and deadline is not None and deadline <= time.monotonic():
                 raise TimeoutError("the peer did not take the message in time")
-        self.bytes_sent += size
+        self._buffered = 0
 
     def _wait_for_room(self, transport: Transport, deadline: float | None) -> bool:
         """As the writer: wait until writing may go on, reading meanwhile if nobody else does. False: not in time."""

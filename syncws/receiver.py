@@ -21,6 +21,7 @@ from .frames import (
     PONG,
     TEXT,
     BytesLike,
+    Gatherer,
     Header,
     decode,
     decode_close,
@@ -50,6 +51,8 @@ _DATA_OPCODES = (CONTINUE, TEXT, BINARY)
 _CONTROL_OPCODES = (CLOSE, PING, PONG)
 # The header of a control frame, with its key, and its payload; a data frame's header (14 bytes) is shorter.
 _HEAD_SIZE = 2 + 4 + MAX_CONTROL_PAYLOAD
+# What a header announces is room in reserve for a payload that comes; no more (bytes) is believed of any.
+_MAX_HINT = 1 << 30
 # An object of its own costs a short piece of text twenty times its bytes.
 _MAX_LOOSE_PIECES = 64
 
@@ -108,6 +111,7 @@ class Receiver:
         "_opcode",
         "_received",
         "_remaining",
+        "only_messages",
     )
 
     def __init__(
@@ -124,6 +128,8 @@ class Receiver:
         self._max_payload = max_payload
         self._max_fragments = max_fragments
         self._errors = "replace" if skip_utf8_validation else "strict"
+        #: whether the last `feed` gave nothing but whole messages (TEXT, BINARY)
+        self.only_messages = False
         # After a Close or a failure nothing is read.
         self._ended = False
         # The beginning of a header or of a control frame.
@@ -153,28 +159,44 @@ class Receiver:
         """Payload bytes still missing of the data frame being read, 0 between frames."""
         return self._remaining
 
-    def feed(self, buffer: bytes | bytearray, end: int | None = None) -> list[Item]:
-        """Eat `buffer[:end]`, keeping no reference to it, and return what it completes, in order."""
+    @property
+    def between(self) -> bool:
+        """Whether what comes next begins a message, or stands between two."""
+        return not (self._opcode or self._kept or self._ended)
+
+    def feed(
+        self,
+        buffer: bytes | bytearray,
+        end: int | None = None,
+        items: list[Any] | None = None,
+        position: int = 0,
+    ) -> list[Item]:
+        """Eat `buffer[:end]`, keeping no reference to it, and return what it completes, in order.
+
+        `items` is what `decode` has made of `buffer[:position]` already.
+        """
         if end is None:
             end = len(buffer)
-        items: list[Item] = []
-        position = 0
+        collected: list[Item] = [] if items is None else items
+        if items is None and not (self._opcode or self._kept or self._ended):
+            # Most of what comes is whole messages.
+            collected, position = decode(buffer, 0, end, self._masked, self._max_payload)
+        self.only_messages = position == end
         try:
             while position < end and not self._ended:
                 if self._remaining:
-                    position = self._read_payload(items, buffer, position, end)
+                    position = self._read_payload(collected, buffer, position, end)
                     continue
-                if not self._opcode and not self._kept:
+                position = self._read_head(collected, buffer, position, end)
+                if position < end and not (self._opcode or self._kept or self._ended):
                     messages, position = decode(buffer, position, end, self._masked, self._max_payload)
-                    items += messages
-                if position < end:
-                    position = self._read_head(items, buffer, position, end)
+                    collected += messages
         except ProtocolError as error:
             self._end()
             # Their frames hold views of `buffer`, which its owner may want to resize.
             error.__traceback__ = error.__context__ = None
-            items.append((FAILURE, error, False))
-        return items
+            collected.append((FAILURE, error, False))
+        return collected
 
     def _end(self) -> None:
         self._ended = True
@@ -267,6 +289,9 @@ class Receiver:
     def _read_payload(self, items: list[Item], buffer: bytes | bytearray, position: int, end: int) -> int:
         """Unmask, inflate and decode what came of the payload; once it is complete it is an item."""
         stop = min(end, position + self._remaining)
+        if self._opcode == BINARY and self._inflating is None and (self._collected is not None or stop == end):
+            self._gather(items, buffer, position, stop)
+            return stop
         piece: BytesLike = memoryview(buffer)[position:stop]
         if self._key:
             piece = mask(piece, self._key, self._offset)
@@ -281,6 +306,19 @@ class Receiver:
         else:
             items.append(self._finish_frame(data))
         return stop
+
+    def _gather(self, items: list[Item], buffer: bytes | bytearray, position: int, stop: int) -> None:
+        """`_read_payload` for bytes that come as they are: unmasked into their place, and copied no further."""
+        size = stop - position
+        if self._collected is None:
+            self._collected = Gatherer()
+        length = min(self._offset + self._remaining, _MAX_HINT)
+        self._collected.add(buffer, position, stop, self._key, self._offset, length)
+        self._offset += size
+        self._remaining -= size
+        if not self._remaining:
+            gathered, self._collected = self._collected.take(), None
+            items.append(self._finish_frame(gathered))
 
     def _inflate(self, inflater: Inflater, piece: BytesLike, final: bool) -> bytes:
         limit = self._max_payload - self._delivered if self._max_payload else -1

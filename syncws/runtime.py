@@ -139,18 +139,18 @@ class Condition:
     One implementation over `Runtime.lock`, for threads and greenlets alike.
     """
 
-    __slots__ = ("_lock", "_runtime", "_waiting")
+    __slots__ = ("_lock", "_runtime", "waiting")
 
     def __init__(self, runtime: Runtime, lock: Lock) -> None:
         self._runtime = runtime
         self._lock = lock
-        self._waiting: list[Lock] = []
+        self.waiting: list[Lock] = []  # the bells of those who wait: empty, there is nobody to notify
 
     def bell(self) -> Lock:
         """What the next `notify_all` rings; to be waited for with `hear`, when the lock is released."""
         bell = self._runtime.lock()
         bell.acquire()
-        self._waiting.append(bell)
+        self.waiting.append(bell)
         return bell
 
     def hear(self, bell: Lock, timeout: float | None) -> bool:
@@ -165,8 +165,8 @@ class Condition:
         finally:
             if not rung:
                 with self._lock:
-                    if bell in self._waiting:
-                        self._waiting.remove(bell)
+                    if bell in self.waiting:
+                        self.waiting.remove(bell)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, wait for `notify_all`, take the lock again. False: `timeout` seconds went by."""
@@ -178,11 +178,11 @@ class Condition:
             try:
                 self._take_back()
             finally:
-                if bell in self._waiting:
-                    self._waiting.remove(bell)
+                if bell in self.waiting:
+                    self.waiting.remove(bell)
 
     def notify_all(self) -> None:
-        waiting = self._waiting
+        waiting = self.waiting
         while waiting:
             # Rung before it is forgotten: an interrupt between the two costs nobody his wake-up.
             if waiting[-1].locked():

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .admission import Admission, Handler, HandshakeSocket, Verifier, read_request, refuse
 from .attendant import attendant_of, owners
+from .broadcast import Broadcast
+from .buffers import Data
 from .client import Acceptance, Socket
 from .errors import USERS_ERRORS, ConnectionClosed, HandshakeError
 from .events import EventTarget
 from .exchange import Request
 from .frames import encode_close
 from .handshake_server import Selector, accept_response, response_bytes
-from .listen import Acceptor, listen, stop_signals
-from .options import ConnectionOptions, Options, check_timeout
+from .listen import Acceptor, check_cpu, listen, stop_signals
+from .options import ConnectionOptions, Options, check_count, check_timeout
 from .runtime import Condition, Runtime, current_runtime, deadline_after
 from .transport import TLSTransport, Transport, check_context
 from .websocket import Opening
@@ -56,9 +58,10 @@ class Server(EventTarget):
     path: serve only this one, others get 400. origins: "same" answers 403 to pages of another host; a list of
     origins allows those; None any. verify_client: `(info) -> bool or Response`, info has `origin secure request`.
     protocols: subprotocols in the order of our preference. select_subprotocol: `(offered, request) -> str or None`
-    instead. client_tracking: keep `clients`. max_connections: beyond it 503. max_header_size: bytes of the request
-    head, beyond it 431. ssl: an `ssl.SSLContext`. cpu: keep the connections' threads on this CPU. socket_class: a
-    subclass of `Socket` to instantiate. Further options: as for `Socket`, with compression off by default.
+    instead. client_tracking: keep `clients`. max_connections: beyond it 503. max_backlog: bytes of broadcasts that may
+    wait for a slow client, beyond it 1013. max_header_size: bytes of the request head, beyond it 431. ssl: an
+    `ssl.SSLContext`. cpu: keep the connections' threads on this CPU. socket_class: a subclass of `Socket`. Further
+    options: as for `Socket`, with compression off by default.
 
     Events, by `on` or `addEventListener`: listening(), connection(ws, request), headers(headers, request),
     client_error(error, sock, request), error(error), close().
@@ -87,6 +90,7 @@ class Server(EventTarget):
         select_subprotocol: Selector | None = None,
         client_tracking: bool = True,
         max_connections: int | None = None,
+        max_backlog: int = 16 * 1024 * 1024,
         max_header_size: int = 16384,
         ssl: _ssl.SSLContext | None = None,
         cpu: int | None = None,
@@ -95,23 +99,18 @@ class Server(EventTarget):
     ) -> None:
         super().__init__()
         settings = Options.of("Server", {"compression": False, **options})
+        allowed = origins if origins is None or isinstance(origins, str) else tuple(origins)
         self._admission = Admission(
-            settings,
-            accept,
-            path,
-            origins if origins is None or isinstance(origins, str) else tuple(origins),
-            verify_client,
-            protocols,
-            select_subprotocol,
-            max_header_size,
+            settings, accept, path, allowed, verify_client, protocols, select_subprotocol, max_header_size
         )
         if (port is not None) + (unix is not None) + (sock is not None) != 1:
             raise TypeError("exactly one of port, unix and sock must be given")
         if ssl is not None:
             check_context(ssl, server_side=True)
-        _check_cpu(cpu)
+        check_cpu(cpu)
         self._client_tracking = client_tracking
         self._max_connections = max_connections
+        self._max_backlog = check_count("max_backlog", max_backlog, least=0)
         self._ssl = ssl
         self._cpu = cpu
         self._socket_class = socket_class or self._SOCKET
@@ -141,6 +140,16 @@ class Server(EventTarget):
     def clients(self) -> set[Socket]:
         """The open sockets: a copy, safe to iterate while they come and go. Empty without `client_tracking`."""
         return {*tuple(self._registry)} if self._client_tracking else set()
+
+    def broadcast(self, data: Data, *, to: Iterable[Socket] | None = None) -> None:
+        """Send one message to all `clients`, or to those given; it is framed, and compressed, once.
+
+        Waits for nobody: what a slow client does not take is queued for it, up to `max_backlog` bytes; beyond them it
+        is closed with 1013. Who is not open is passed over. RuntimeError with neither `to` nor `client_tracking`.
+        """
+        if to is None and not self._client_tracking:
+            raise RuntimeError("expected `to`, for there is no client_tracking")
+        Broadcast(data).send(tuple(self._registry) if to is None else to, self._max_backlog)
 
     def should_handle(self, request: Request) -> bool:
         """Whether this server takes the request, by its path; override to decide otherwise."""
@@ -387,11 +396,3 @@ class Server(EventTarget):
                 ws.close(1000)
         ws._reside()
 
-
-def _check_cpu(cpu: int | None) -> None:
-    if cpu is None:
-        return
-    if not hasattr(os, "sched_setaffinity"):
-        raise ValueError("cpu: this system cannot keep a thread on one CPU")
-    if cpu not in os.sched_getaffinity(0):
-        raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")

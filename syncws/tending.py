@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from .dispatch import Dispatching
-from .lifecycle import CLOSED, CLOSING, OPEN, Role
+from .lifecycle import CLOSED, CLOSING, OPEN
 from .runtime import READ, WRITE
+from .transport import Transport
 
 _MOST_READS = 16  # of one connection, before the attendant turns to the next
 
@@ -55,7 +56,7 @@ class Tended(Dispatching):
 
     def _activity(self) -> int:
         """A number that changes while somebody reads, or takes messages."""
-        return self._reads + self._decoded - len(self._inbox)
+        return self.bytes_received + self._decoded - len(self._inbox)
 
     def _is_read(self) -> bool:
         """On the attendant: whether somebody has been reading since the last look."""
@@ -88,7 +89,7 @@ class Tended(Dispatching):
         self._flush()
 
     def _read_for_others(self) -> bool:
-        role = Role()
+        role = object()
         try:
             if not self._take_reading(role):
                 return False
@@ -102,7 +103,7 @@ class Tended(Dispatching):
                 self._bail(role)
                 raise
 
-    def _take_reading(self, role: Role) -> bool:
+    def _take_reading(self, role: object) -> bool:
         """The reader's role, for whoever reads on behalf of others: only if it is free and there is room."""
         with self._lock:
             if not self._may_read() or not self._has_room():
@@ -116,6 +117,10 @@ class Tended(Dispatching):
             return False
         return self._transport.holds_data()
 
+    def _leaves_something(self, transport: Transport) -> bool:
+        """With the state lock, and no writer: whether the kernel did not take all."""
+        return bool(self._out and not self._corks) or self._post_due() or transport.wants_to_write()
+
     def _events_wanted(self) -> int | None:
         """With the state lock: what the attendant should be called for; see `Charge._tend`."""
         transport = self._transport
@@ -124,7 +129,7 @@ class Tended(Dispatching):
         if self._verdict is not None or self._holds_more():
             return 0  # neither makes the descriptor ready: to be looked at again, whatever is to be written
         # A writer at work waits for itself, and says so if it leaves something.
-        events = WRITE if self._writer is None and (self._out or transport.wants_to_write()) else 0
+        events = WRITE if self._writer is None and self._leaves_something(transport) else 0
         if self._reader is None:
             if self._has_room():
                 return events | READ

@@ -31,6 +31,9 @@ _FAIR_SHARE = 0.005
 class Transport:
     """A plain socket. Errors of reading are the end of the stream; errors of writing are raised as OSError."""
 
+    #: whether what was written may still be in here, see `wants_to_write`
+    lags = False
+
     def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
         self._runtime = runtime
         self._sock = runtime.adopt(sock)
@@ -39,6 +42,8 @@ class Transport:
         self._waiter = runtime.waiter(self._sock.fileno())
         self._turn_began = 0.0
         self._no_delay()
+        #: reads as `read` does, waiting as long as it takes, but may also raise OSError for the end
+        self.receive: Callable[[bytearray], int | None] = self._sock.recv_into if self._waits_in_kernel else self.read
 
     def _no_delay(self) -> None:
         # A small frame must not wait for the acknowledgement of the one before (Nagle's algorithm).
@@ -53,6 +58,11 @@ class Transport:
     @property
     def sock(self) -> socket.socket:
         return self._sock
+
+    @property
+    def short_descriptor(self) -> int:
+        """The descriptor, if a thread may read from and write to it by itself; else -1."""
+        return self._sock.fileno() if self._waits_in_kernel else -1
 
     def addresses(self) -> tuple[Any, Any]:
         """The peer's address and ours; None for one that cannot be told any more."""
@@ -102,6 +112,13 @@ class Transport:
         if not self._runtime.may_block and time.monotonic() - self._turn_began >= _FAIR_SHARE:
             self._runtime.breathe()
             self._turn_began = time.monotonic()
+
+    def offer(self, frame: Buffer) -> int:
+        """Write of one buffer what the kernel takes at once: how many bytes."""
+        try:
+            return self._sock.send(frame, _DONT_WAIT)
+        except BlockingIOError:
+            return 0
 
     def write(self, out: Out) -> bool:
         """Write from the left of `out` what the kernel takes, and remove it there. True when all is gone."""
@@ -159,6 +176,8 @@ class TLSTransport(Transport):
     write and the other way round, and two threads must not be inside one SSL object at once.
     """
 
+    lags = True
+
     def __init__(
         self,
         runtime: Runtime,
@@ -172,6 +191,7 @@ class TLSTransport(Transport):
         self._lock = runtime.lock()  # guards the SSL object and its two memory buffers
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self.receive = self.read
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
@@ -255,6 +275,13 @@ class TLSTransport(Transport):
         if count == len(self._ciphertext) < _TLS_CHUNK:
             self._ciphertext = bytearray(4 * count)
         return count
+
+    @property
+    def short_descriptor(self) -> int:
+        return -1
+
+    def offer(self, frame: Buffer) -> int:
+        return 0
 
     def write(self, out: Out) -> bool:
         while self._write_ciphertext():

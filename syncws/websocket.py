@@ -19,7 +19,7 @@ from .errors import HandshakeError
 from .events import Event
 from .exchange import Request, Response
 from .frames import encode_close
-from .lifecycle import CLOSED, CONNECTING, OPEN, STATE_NAMES, Role
+from .lifecycle import CLOSED, CONNECTING, OPEN, STATE_NAMES
 from .receiver import Receiver
 from .sender import Sender
 from .tending import Tended
@@ -71,13 +71,14 @@ class Connection(Tended):
     #: the version of the protocol in use
     protocol_version: int | str = 13
     supports = Supports()
+    _deflate: Agreement | None = None
 
     # -- the door ------------------------------------------------------------------------------------------------
 
     def _open(self, opening: Opening) -> None:
         """CONNECTING to OPEN. Raises OSError if that cannot be; HandshakeError leaves the transport to the caller."""
         self._equip(opening)
-        role = Role()
+        role = object()
         try:
             with self._lock:
                 if self._aborted:
@@ -85,12 +86,13 @@ class Connection(Tended):
                 # As the writer from here on: whatever is sent stands behind the answer.
                 self._writer = role
                 self._state = OPEN
+                self._calm = True
                 self._changed.notify_all()
                 self._happenings.append((0, Event("open")))
             if opening.register is not None:
                 self._registry = opening.register()
             if opening.answer:
-                self._write([opening.answer], opening.deadline)
+                self._write((opening.answer,), opening.deadline)
             self.bytes_sent = 0
         except HandshakeError:
             self._disown()
@@ -114,6 +116,7 @@ class Connection(Tended):
         """Refused at the last moment: CLOSED, and the transport is the caller's again."""
         with self._lock:
             self._state = CLOSED
+            self._calm = False
             self._released = self._done = True
             owners.discard(self._reference)
             self._writer = None
@@ -123,6 +126,7 @@ class Connection(Tended):
         options, server_side, deflate = self._options, self._server_side, opening.deflate
         self.request, self.response = opening.request, opening.response
         self.protocol, self.extensions = opening.protocol, opening.extensions
+        self._deflate = deflate
         self._take_over(opening.transport)
         self.remote_address, self.local_address = opening.transport.addresses()
         self._sender = Sender(
@@ -138,16 +142,17 @@ class Connection(Tended):
             max_fragments=options.max_fragments,
             skip_utf8_validation=options.skip_utf8_validation,
         )
+        # For the short paths:
+        self._plain, self._between, self._max_payload = self._sender.plain, True, options.max_payload
 
     def _feed_leftover(self, leftover: bytes) -> None:
-        role = Role()
+        role = object()
         try:
             with self._lock:
                 if not leftover or not self._may_read():
                     return
                 self._reader = role
-            self.bytes_received += len(leftover)
-            self._sort(self._receiver.feed(leftover))
+            self._take_in(bytearray(leftover), len(leftover))
         finally:
             self._leave_reading(role)
 

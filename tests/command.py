@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Command:
-    """`python` with these arguments, in the folder of the project; ended at the end of the `with`."""
+    """`python` with these arguments, in the folder of the package; ended at the end of the `with`."""
 
     def __init__(
         self, *arguments: object, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE
@@ -25,13 +25,13 @@ class Command:
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", *map(str, arguments)],
-                cwd=ROOT,
+                cwd=world.HOME,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "TERM": "dumb"},
+                env={**os.environ, "PYTHONPATH": str(world.HOME), "PYTHONIOENCODING": "utf-8", "TERM": "dumb"},
             )
         finally:
             signal.signal(signal.SIGINT, before)

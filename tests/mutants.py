@@ -7,6 +7,8 @@ three attempts, for races take luck. Reports the test that caught it; status 1 i
 from __future__ import annotations
 
 import argparse
+import ast
+import copy
 import os
 import re
 import shutil
@@ -14,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "mutants"))
 
-from catalogue import MUTANTS, Mutant  # noqa: E402
+from catalogue import MUTANTS, Edit, Mutant  # noqa: E402
 
 ATTEMPTS = 3
 LIMIT = 60  # seconds for one test; a hang is as good as a failure
@@ -28,17 +31,78 @@ FAILED = re.compile(
 )
 
 
-def mutated(source: str, old: str, new: str) -> str:
-    """ValueError unless `old` is there exactly once."""
-    if source.count(old) != 1:
-        raise ValueError(f"expected once, found {source.count(old)} times: {old!r}")
-    return source.replace(old, new)
+# -- putting a mutant in: parts of the syntax tree are exchanged, so that layout and comments do not matter ----------
 
 
-def apply(mutant: Mutant, root: Path) -> None:
-    for module, old, new in mutant.edits:
-        path = root / "syncws" / f"{module}.py"
-        path.write_text(mutated(path.read_text(encoding="utf-8"), old, new), encoding="utf-8")
+class Unfit(Exception):
+    """The code has changed, so that a mutant cannot be put in any more."""
+
+
+class _Exchange(ast.NodeTransformer):
+    """Puts `new` in the place of `old`, and counts how often: one expression for another, or statements."""
+
+    def __init__(self, old: str, new: str) -> None:
+        self.count = 0
+        self._old, self._new = ast.parse(old).body, ast.parse(new).body
+        self._expressions = all(len(part) == 1 and isinstance(part[0], ast.Expr) for part in (self._old, self._new))
+        self._wanted = [ast.dump(node.value if self._expressions else node) for node in self._old]
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for name, field in ast.iter_fields(node):
+            for at in range(len(field) if isinstance(field, list) and not self._expressions else 0):
+                if [ast.dump(part) for part in field[at : at + len(self._old)]] == self._wanted:
+                    self.count += 1
+                    getattr(node, name)[at : at + len(self._old)] = copy.deepcopy(self._new)
+        return node
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if self._expressions and ast.dump(node) == self._wanted[0]:
+            self.count += 1
+            return copy.deepcopy(self._new[0].value)
+        return super().visit(node)
+
+
+def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Each function and method of a module, with its name and the one that has its class before it."""
+    for top in tree.body:
+        for node in top.body if isinstance(top, ast.ClassDef) else [top]:
+            if isinstance(node, ast.FunctionDef):
+                yield node.name, node
+                if node is not top:
+                    yield f"{top.name}.{node.name}", node
+
+
+def _put_in(edit: Edit, trees: dict[str, ast.Module]) -> str:
+    """Make the edit in the one function that it fits; answers with that one's module."""
+    found = {}
+    places = 0
+    for module, tree in trees.items():
+        for name, function in _functions(tree):
+            if name == edit.where:
+                places += 1
+                exchange = _Exchange(edit.old, edit.new)
+                exchange.visit(function)
+                if exchange.count:
+                    found[module] = found.get(module, 0) + exchange.count
+    if sum(found.values()) != 1:
+        there = f"in {places} functions of this name {sum(found.values())} times" if places else "in no module"
+        raise Unfit(f"{edit.where}() should have this once, and has it {there}:\n{edit.old}")
+    return next(iter(found))
+
+
+def mutated(mutant: Mutant, sources: dict[str, str]) -> dict[str, str]:
+    """The modules that the mutant changes, of those in `sources`, as it makes them. Unfit if it does not fit."""
+    trees = {module: ast.parse(source) for module, source in sources.items()}
+    changed = {_put_in(edit, trees) for edit in mutant.edits}
+    return {module: ast.unparse(trees[module]) + "\n" for module in changed}
+
+
+def sources_of(package: Path) -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(package.glob("*.py"))}
+
+
+# -- hunting it ------------------------------------------------------------------------------------------------------
 
 
 def copied(folder: Path) -> Path:
@@ -77,16 +141,17 @@ def run(root: Path, tests: str) -> tuple[bool, str]:
     return False, f"ended with {done.returncode}"
 
 
-def hunt(mutant: Mutant) -> str:
-    """The test that caught it; empty if none did."""
+def hunt(mutant: Mutant) -> tuple[str, int]:
+    """The test that caught it, empty if none did, and at which attempt."""
     with tempfile.TemporaryDirectory() as folder:
         root = copied(Path(folder))
-        apply(mutant, root)
-        for _ in range(ATTEMPTS):
+        for module, source in mutated(mutant, sources_of(root / "syncws")).items():
+            (root / "syncws" / f"{module}.py").write_text(source, encoding="utf-8")
+        for attempt in range(1, ATTEMPTS + 1):
             passed, catcher = run(root, mutant.tests)
             if not passed:
-                return catcher
-    return ""
+                return catcher, attempt
+    return "", ATTEMPTS
 
 
 def main() -> int:
@@ -96,6 +161,8 @@ def main() -> int:
     parser.add_argument("--healthy", action="store_true", help="first run the same tests without any mutant")
     options = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
+    if unknown := set(options.names) - {mutant.name for mutant in chosen}:
+        parser.error(f"no such mutants: {', '.join(sorted(unknown))}")
     if options.healthy:
         with tempfile.TemporaryDirectory() as folder:
             root = copied(Path(folder))
@@ -105,12 +172,12 @@ def main() -> int:
     alive = 0
     for mutant in chosen:
         began = time.monotonic()
-        catcher = hunt(mutant)
+        catcher, attempts = hunt(mutant)
         alive += not catcher
         if options.table:
-            print(f"| `{mutant.name}` | {mutant.what} | {catcher or 'NOT CAUGHT'} |", flush=True)
+            print(f"| `{mutant.name}` | {mutant.what} | {f'`{catcher}`' if catcher else 'NOT CAUGHT'} |", flush=True)
         else:
-            verdict = f"caught by {catcher}" if catcher else "NOT CAUGHT"
+            verdict = f"caught by {catcher}, attempt {attempts}" if catcher else "NOT CAUGHT"
             print(f"{mutant.name:36} {time.monotonic() - began:4.0f} s  {verdict}", flush=True)
     return 1 if alive else 0
 

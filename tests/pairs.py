@@ -7,12 +7,14 @@ import socket as _native
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import world
 from peer import TEXT, Peer
 
 SIDES = ("client", "server")
 SMALL = 16384  # bytes of socket buffer, so that a write soon blocks
 BLOCKING = bytes(192 * 1024)  # a message that does not fit into such buffers
+quick_ticks = pytest.mark.usefixtures("quick_ticks")  # where a test waits for the attendant
 
 
 @contextlib.contextmanager

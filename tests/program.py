@@ -14,7 +14,7 @@ import world
 _TESTS = Path(__file__).resolve().parent
 _PRELUDE = f"""
 import os, sys
-sys.path[:0] = [{str(_TESTS.parent)!r}, {str(_TESTS)!r}]
+sys.path[:0] = [{str(world.HOME)!r}, {str(_TESTS)!r}]
 mode = os.environ.get("SYNCWS_TEST_MODE", "threads")
 if mode == "patched-late":
     import syncws
@@ -102,6 +102,5 @@ class Program:
 def run(source: str) -> tuple[int, str, str]:
     """A process without anything of the test's world: exit code, standard output, standard error."""
     command = [sys.executable, "-W", "error", "-c", source]
-    environment = {**os.environ, "PYTHONPATH": str(_TESTS.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+    done = subprocess.run(command, cwd=world.HOME, capture_output=True, text=True, timeout=30)
     return done.returncode, done.stdout.strip(), done.stderr

@@ -252,7 +252,8 @@ class Lag:
 
     def allows(self, seconds: float) -> float:
         """A time limit, on a machine that has more to do: a call is several turns of several threads."""
-        return seconds + min(10 * self._worst, 2.0)
+        crowd = os.getloadavg()[0] / (os.cpu_count() or 1)
+        return seconds * max(crowd, 1.0) + min(10 * self._worst, 2.0)
 
 
 def marks() -> list[Any]:

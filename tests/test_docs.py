@@ -32,7 +32,7 @@ def programs(name):
 
 def run(program):
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, "-W", "error", "-c", program], cwd=world.HOME, capture_output=True, text=True, timeout=30
     )
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.splitlines()

@@ -25,7 +25,7 @@ MESSAGES = ("small", bytes(70_000), "é" * 500, b"")
 
 def talk(url: str, **options: Any) -> None:
     """One session; raises what the first call to fail raises."""
-    ws = Socket(url, close_timeout=0.5, handshake_timeout=5, **options)
+    ws = Socket(url, close_timeout=0.2, handshake_timeout=5, **options)
     try:
         for message in MESSAGES:
             ws.send(message)
@@ -39,7 +39,7 @@ def talk(url: str, **options: Any) -> None:
 @pytest.fixture
 def flaws(monkeypatch: Any) -> Any:
     """Call it with a side and the flaws of that side's next sockets."""
-    monkeypatch.setattr(control, "LINGER", 0.1)
+    monkeypatch.setattr(control, "LINGER", 0.03)
     flawed: dict[str, Any] = {}
     init = Transport.__init__
 
@@ -74,7 +74,7 @@ def test_whichever_call_fails_the_session_ends_by_a_documented_exception(
     """And leaves no descriptor, no thread, no client of the server."""
     tls, options = (server_tls, {"ssl": client_tls}) if scheme == "wss" else (None, {})
     outcomes: dict[str, int] = {}
-    with serving(ssl=tls, close_timeout=0.5) as server:
+    with serving(ssl=tls, close_timeout=0.2) as server:
         talk(world.url_of(server, scheme=scheme), **options)
         eventually(lambda: not server.clients)
         before = eventually_still(count_descriptors), eventually_still(threading.active_count)

@@ -58,7 +58,7 @@ def peak(server: Program) -> int:
 
 def pour(peer: Peer, data: bytes, times: int) -> None:
     """Send `data` over and over without reading, as long as it is taken."""
-    peer.sock.settimeout(0.5)
+    peer.sock.settimeout(0.2)
     with contextlib.suppress(TimeoutError):
         for _ in range(times):
             peer.sock.sendall(data)
@@ -193,8 +193,8 @@ def test_messages_nobody_reads_stay_with_the_peer(server: Program, payload: byte
         assert is_served(server)
         assert server.resident() - before < 4 * MEBI
         start = server.processor_time()
-        world.sleep(0.5)  # the measured time
-        assert server.processor_time() - start < 0.2
+        world.sleep(0.4)  # the measured time
+        assert server.processor_time() - start < 0.15
 
 
 def test_a_flood_of_handshakes_and_rubbish_leaves_nothing(server: Program) -> None:
@@ -218,5 +218,5 @@ def test_a_peer_that_takes_no_pongs_costs_the_attendant_no_time(server: Program,
         pour(peer, frame(PING, b"x" * 125, mask=b"\0\0\0\0") * 1000, 100)
         answered(other)  # which only the attendant minds
         start = server.processor_time()
-        world.sleep(1.0)  # the measured time
-        assert server.processor_time() - start < 0.3
+        world.sleep(0.5)  # the measured time
+        assert server.processor_time() - start < 0.15

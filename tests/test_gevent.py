@@ -20,7 +20,6 @@ from world import Socket, eventually, serving, spawn
 from syncws import ConnectionClosed
 
 gevent = pytest.importorskip("gevent")
-ROOT = str(Path(__file__).resolve().parent.parent)
 LIMIT = 0.05  # seconds the hub may be stopped
 TRIES = 3  # the machine may stop it as well, but not each time
 
@@ -201,8 +200,9 @@ FLOODS = {
 def flooding(server: Any, frames: str) -> Any:
     """A process with native sockets, whatever the world is here, that sends as fast as it can."""
     source = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + FLOOD.format(frames=frames)
-    environment = {**os.environ, "SYNCWS_TEST_MODE": "threads", "PYTHONPATH": ROOT}
-    with subprocess.Popen([sys.executable, "-c", source, str(server.address()[1])], env=environment) as process:
+    environment = {**os.environ, "SYNCWS_TEST_MODE": "threads"}
+    command = [sys.executable, "-c", source, str(server.address()[1])]
+    with subprocess.Popen(command, cwd=world.HOME, env=environment) as process:
         try:
             yield
         finally:

@@ -188,6 +188,7 @@ def end_of(ws: Any, peer: Any, happening: Any) -> None:
             call()
 
 
+@pytest.mark.usefixtures("quick_ticks")
 @pytest.mark.parametrize("happening", HAPPENINGS)
 def test_a_closed_client_is_gone_without_the_garbage_collector(happening: Any, without_gc: None) -> None:
     def session() -> Any:
@@ -201,6 +202,7 @@ def test_a_closed_client_is_gone_without_the_garbage_collector(happening: Any, w
     eventually(lambda: reference() is None, 3.0)
 
 
+@pytest.mark.usefixtures("quick_ticks")
 @pytest.mark.parametrize("happening", HAPPENINGS)
 def test_a_closed_socket_of_a_server_is_gone_without_the_garbage_collector(happening: Any, without_gc: None) -> None:
     references: list[Any] = []

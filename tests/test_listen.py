@@ -269,10 +269,10 @@ def test_scarcity_is_waited_out_and_told_once_a_second(number: int, caplog: pyte
     errors: list[OSError] = []
     with serving() as server:
         server.on("error", errors.append)
-        sabotage(server, *[number] * 6)  # 10, 20, 40, 80, 160, 320 ms
+        sabotage(server, *[number] * 5)  # 10, 20, 40, 80, 160 ms
         start = time.monotonic()
         assert is_served(server)
-        assert 0.5 < time.monotonic() - start < 5
+        assert 0.25 < time.monotonic() - start < 5
     assert [error.errno for error in errors] == [number]
 
 
@@ -316,9 +316,9 @@ def test_out_of_descriptors_the_server_waits_cheaply_and_recovers() -> None:
             sock.sendall(head())
         assert socks[0].recv(12) == b"HTTP/1.1 101"
         before = program.processor_time()
-        world.sleep(2.0)  # the measured time
+        world.sleep(1.0)  # the measured time
         used = program.processor_time() - before
-        assert used < 0.05 * 2.0 + 0.05, used
+        assert used < 0.05 * 1.0 + 0.05, used
         for sock in socks:
             sock.close()
         start = time.monotonic()

@@ -88,7 +88,7 @@ def test_ctrl_c_ends_a_client(body: str) -> None:
 SERVER = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-server = world.Server({accept}, host="127.0.0.1", port=0)
+server = world.Server({accept}, host="127.0.0.1", port=0, close_timeout={close_timeout})
 say(server.address()[1])
 {serve}
 say("done")
@@ -101,10 +101,14 @@ SERVES = {
 
 
 @pytest.mark.parametrize("serve", SERVES.values(), ids=SERVES.keys())
-@pytest.mark.parametrize("accept", ["world.echo", LISTEN, "None"], ids=["echo", "listen", "nothing"])
-def test_ctrl_c_ends_a_server_with_a_hundred_connections(accept: str, serve: str) -> None:
+@pytest.mark.parametrize(
+    ("accept", "close_timeout"), [("world.echo", 30), (LISTEN, 0.3), ("None", 0.3)], ids=["echo", "listen", "nothing"]
+)
+def test_ctrl_c_ends_a_server_with_a_hundred_connections(accept: str, close_timeout: float, serve: str) -> None:
+    source = SERVER.format(accept=accept, serve=serve, close_timeout=close_timeout)
+
     def interrupt() -> float:
-        with Program(SERVER.format(accept=accept, serve=serve)) as program, contextlib.ExitStack() as stack:
+        with Program(source) as program, contextlib.ExitStack() as stack:
             peers = [stack.enter_context(Peer.connect(program)) for _ in range(100)]
             eventually(lambda: asleep(program))
             began = time.monotonic()
@@ -160,8 +164,11 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
-@pytest.mark.parametrize("accept", ["world.echo", "None"])
+@pytest.mark.parametrize(
+    ("accept", "end"),
+    [*(("world.echo", end) for end in ENDS.values()), ("None", "")],
+    ids=[*ENDS.keys(), "the end, nobody accepts"],
+)
 def test_open_connections_do_not_hold_up_the_exit(accept: str, end: str) -> None:
     def leave() -> float:
         with Program(EXIT.format(accept=accept, end=end)) as program:

@@ -127,11 +127,11 @@ def test_a_condition_wakes_all_who_wait() -> None:
             return changed.wait(world.PATIENCE)
 
     waiting = [spawn(wait) for _ in range(5)]
-    eventually(lambda: len(changed._waiting) == 5)
+    eventually(lambda: len(changed.waiting) == 5)
     with lock:
         changed.notify_all()
     assert all(task.result() for task in waiting)
-    assert not changed._waiting
+    assert not changed.waiting
 
 
 @pytest.mark.parametrize("timeout", [-1.0, 0, 0.05])
@@ -140,7 +140,7 @@ def test_a_condition_that_does_not_come_is_a_timeout(timeout: float) -> None:
     changed = Condition(RUNTIME, lock)
     with lock:
         assert changed.wait(timeout) is False
-        assert not changed._waiting
+        assert not changed.waiting
         assert RUNTIME.acquire(lock, 0) is False, "the lock was not taken again"
 
 
@@ -176,7 +176,7 @@ def test_an_interrupted_wait_has_the_lock_and_leaves_no_trace(times: int) -> Non
     changed = Condition(Interrupted(), lock)
     with pytest.raises(KeyboardInterrupt):
         changed.wait(1.0)
-    assert not changed._waiting
+    assert not changed.waiting
     lock.release()  # raises if it was not held
 
 

@@ -77,7 +77,11 @@ def test_every_length_is_framed_in_the_shortest_form(sender: Sender, length: int
 @pytest.mark.parametrize("sender", [Sender(masked=False), masking()], ids=["server", "client"])
 def test_header_and_payload_leave_in_one_buffer_up_to_16_kib(sender: Sender) -> None:
     assert len(sender.message(BINARY, bytes(JOINED))) == 1
-    assert len(sender.message(BINARY, bytes(JOINED + 1))) == 2
+
+
+def test_beyond_16_kib_what_must_be_masked_is_copied_once_and_the_rest_not_at_all() -> None:
+    assert len(masking().message(BINARY, bytes(JOINED + 1))) == 1
+    assert len(Sender(masked=False).message(BINARY, bytes(JOINED + 1))) == 2
 
 
 @pytest.mark.parametrize("payload", [bytes(JOINED + 1), bytearray(JOINED + 1)])
@@ -151,7 +155,7 @@ def test_control_frames_go_between_fragments() -> None:
     sender.message(TEXT, b"one", fin=False)
     assert sender.control(PING, b"?") == b"\x89\x01?"
     assert sender.open_message
-    assert sender.message(TEXT, b"two") == [b"\x80\x03two"]
+    assert sender.message(TEXT, b"two") == (b"\x80\x03two",)
 
 
 # --- compression
@@ -176,7 +180,7 @@ def test_the_threshold_decides_unless_told(length: int, compress: bool | None, c
 
 
 def test_without_a_deflater_everything_goes_plain() -> None:
-    assert Sender(masked=False).message(TEXT, b"a" * 10, compress=True) == [b"\x81\x0a" + b"a" * 10]
+    assert Sender(masked=False).message(TEXT, b"a" * 10, compress=True) == (b"\x81\x0a" + b"a" * 10,)
 
 
 def test_the_first_frame_decides_for_the_message_and_alone_carries_rsv1() -> None:
@@ -190,8 +194,8 @@ def test_the_first_frame_decides_for_the_message_and_alone_carries_rsv1() -> Non
 
 def test_a_message_begun_plain_stays_plain() -> None:
     sender = deflating(threshold=10)
-    assert sender.message(TEXT, b"a", fin=False) == [b"\x01\x01a"]
-    assert sender.message(TEXT, b"b" * 10, compress=True) == [b"\x80\x0a" + b"b" * 10]
+    assert sender.message(TEXT, b"a", fin=False) == (b"\x01\x01a",)
+    assert sender.message(TEXT, b"b" * 10, compress=True) == (b"\x80\x0a" + b"b" * 10,)
     header, _ = parse(sender.message(TEXT, b"c" * 10))
     assert header.rsv1
 
@@ -222,7 +226,7 @@ def test_mask_overrides_the_role(masked: bool) -> None:
 
 
 def test_a_zero_key_still_sets_the_mask_bit() -> None:
-    assert masking(bytes(4)).message(TEXT, b"a") == [b"\x81\x81\0\0\0\0a"]
+    assert masking(bytes(4)).message(TEXT, b"a") == (b"\x81\x81\0\0\0\0a",)
     assert masking(bytearray(4)).control(PING, b"a") == b"\x89\x81\0\0\0\0a"
 
 

@@ -216,6 +216,7 @@ def send_only(ws: Any, request: Any) -> None:
     ws.send("x")
 
 
+@pytest.mark.usefixtures("quick_ticks")
 @pytest.mark.parametrize(
     ("accept", "frames"), [(listen_only, [b"1"]), (do_nothing, []), (send_only, [b"x"]), (None, [])]
 )

@@ -15,7 +15,7 @@ GENEROUS = 3.0  # seconds, on a machine with much else to do
 
 FOREVER = """
 from world import Server, echo
-server = Server(echo, host="127.0.0.1", port=0)
+server = Server(echo, host="127.0.0.1", port=0, close_timeout=float(sys.argv[1]))
 server.on("listening", lambda: say(server.address()[1]))
 server.on("close", lambda: say("closed", len(server.clients)))
 def stay(ws, request):
@@ -25,10 +25,13 @@ say("left")
 """
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["answering", "mute"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_signals_end_serve_forever_cleanly(number: int, answers: bool) -> None:
-    with Program(FOREVER) as program:
+@pytest.mark.parametrize(
+    ("number", "answers", "close_timeout"),
+    [(signal.SIGINT, True, 30), (signal.SIGTERM, True, 30), (signal.SIGINT, False, 30), (signal.SIGTERM, False, 0.3)],
+    ids=["SIGINT", "SIGTERM", "SIGINT-mute", "SIGTERM-mute"],
+)
+def test_signals_end_serve_forever_cleanly(number: int, answers: bool, close_timeout: float) -> None:
+    with Program(FOREVER, close_timeout) as program:
         peers = [Peer.connect(program) for _ in range(100)]
         for peer in peers:
             peer.send(TEXT, b"x")
@@ -46,7 +49,7 @@ def test_signals_end_serve_forever_cleanly(number: int, answers: bool) -> None:
 
 
 def test_a_second_ctrl_c_changes_nothing() -> None:
-    with Program(FOREVER) as program:
+    with Program(FOREVER, 0.5) as program:
         peer = Peer.connect(program)
         program.signal(signal.SIGINT)
         peer.expect_close(1001, answer=False)
@@ -68,7 +71,7 @@ server.serve_forever()
 
 @world.threads_only  # a hub that sleeps in time.sleep() is interrupted at once, or never
 def test_a_third_ctrl_c_interrupts() -> None:
-    with Program(STUCK) as program, Peer.connect(program) as peer:
+    with Program(STUCK, 0.5) as program, Peer.connect(program) as peer:
         program.signal(signal.SIGINT)
         peer.expect_close(1001, answer=False)
         program.signal(signal.SIGINT)

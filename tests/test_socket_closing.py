@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from pairs import BLOCKING, SIDES, Journal, connected, end_of, still_works
+from pairs import BLOCKING, SIDES, Journal, connected, end_of, quick_ticks, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, TEXT, close_payload, frame
 from world import PATIENCE, Socket, eventually, spawn
 
@@ -115,19 +115,19 @@ def test_messages_still_come_after_our_close(side: str) -> None:
 
 @each_side
 def test_a_peer_that_does_not_answer_is_dropped(side: str) -> None:
-    with connected(side, close_timeout=0.3) as (ws, peer):
+    with connected(side, close_timeout=0.15) as (ws, peer):
         journal = Journal(ws, "close")
         started = time.monotonic()
         ws.close(4000)
         assert end_of(ws, journal) == (1006, "", False)
-        assert time.monotonic() - started >= 0.3
+        assert time.monotonic() - started >= 0.15
         peer.expect_close(4000, answer=False)
         peer.expect_end()
 
 
 @each_side
 def test_a_peer_that_goes_on_sending_is_dropped_all_the_same(side: str) -> None:
-    with connected(side, close_timeout=0.3) as (ws, peer):
+    with connected(side, close_timeout=0.15) as (ws, peer):
         journal = Journal(ws, "close")
 
         def flood() -> None:
@@ -247,8 +247,27 @@ def test_a_close_takes_effect_after_the_messages_before_it(side: str) -> None:
 
 
 @each_side
+def test_a_listener_may_answer_all_messages_before_the_close_behind_them(side: str) -> None:
+    with connected(side) as (ws, peer):
+        known: list[Any] = []
+
+        def answer(event: Any) -> None:
+            known.append((ws.readyState, ws.close_code))
+            ws.send(event.data)
+
+        ws.onmessage = answer
+        mask = b"\0\0\0\0" if peer.client else None
+        peer.send_raw(
+            b"".join(frame(TEXT, text, mask=mask) for text in (b"1", b"2", b"3"))
+            + frame(CLOSE, close_payload(1000), mask=mask)
+        )
+        assert [peer.read().payload for _ in range(4)] == [b"1", b"2", b"3", close_payload(1000)]
+        assert known == [(syncws.OPEN, None)] * 3
+
+
+@each_side
 def test_a_peer_that_keeps_the_tcp_connection_after_the_handshake_is_dropped(side: str) -> None:
-    with connected(side, close_timeout=0.3) as (ws, peer):
+    with connected(side, close_timeout=0.15) as (ws, peer):
         journal = Journal(ws, "close")
         peer.send(CLOSE, close_payload(4000))
         assert end_of(ws, journal) == (4000, "", True)
@@ -256,6 +275,7 @@ def test_a_peer_that_keeps_the_tcp_connection_after_the_handshake_is_dropped(sid
         peer.expect_end()
 
 
+@quick_ticks
 def test_a_server_ends_the_tcp_connection_first() -> None:
     with connected("server") as (ws, peer):
         peer.send(CLOSE, close_payload(4000))
@@ -265,7 +285,7 @@ def test_a_server_ends_the_tcp_connection_first() -> None:
     with connected("client") as (ws, peer):
         peer.send(CLOSE, close_payload(4000))
         peer.expect_close(4000, answer=False)
-        peer.sock.settimeout(0.3)
+        peer.sock.settimeout(0.2)
         with pytest.raises(TimeoutError):
             peer.sock.recv(1)
         peer.end()
@@ -283,6 +303,7 @@ def test_a_message_that_is_not_complete_is_not_told() -> None:
         assert journal.told == ["close"]
 
 
+@quick_ticks
 @pytest.mark.parametrize("looks", range(1, 7))
 def test_a_close_that_waits_for_a_message_listener_is_told_whenever_that_wait_ends(
     looks: int, monkeypatch: Any

@@ -7,11 +7,13 @@ import time
 from typing import Any
 
 import pytest
-from pairs import BLOCKING, SIDES, Journal, connected, still_works
+from pairs import BLOCKING, SIDES, Journal, connected, quick_ticks, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload, frame
 from world import PATIENCE, Event, Socket, eventually, serving, sleep, spawn, url_of
 
 import syncws
+from syncws.tending import Tended
+from syncws.transport import Transport
 
 each_side = pytest.mark.parametrize("side", SIDES)
 each_kind = pytest.mark.parametrize(("kind", "opcode"), [("ping", PING), ("pong", PONG)])
@@ -94,6 +96,7 @@ def test_pings_are_not_answered_without_auto_pong_but_told() -> None:
         still_works(ws, peer)  # no pong came before it
 
 
+@quick_ticks
 @each_side
 def test_a_ping_and_a_pong_are_told_with_their_payload(side: str) -> None:
     with connected(side) as (ws, peer):
@@ -132,6 +135,7 @@ def warm(ws: Any, peer: Peer) -> None:
     peer.send(TEXT, b"beginning", fin=False)
 
 
+@quick_ticks
 @each_side
 @pytest.mark.parametrize("unread", [False, True])
 def test_a_ping_is_answered_within_a_second_though_nobody_reads(side: str, unread: bool) -> None:
@@ -145,6 +149,7 @@ def test_a_ping_is_answered_within_a_second_though_nobody_reads(side: str, unrea
             assert time.monotonic() - started < 1
 
 
+@quick_ticks
 @each_side
 @pytest.mark.parametrize("unread", [False, True])
 def test_a_close_is_noticed_within_a_second_though_nobody_reads(side: str, unread: bool) -> None:
@@ -158,6 +163,7 @@ def test_a_close_is_noticed_within_a_second_though_nobody_reads(side: str, unrea
         assert time.monotonic() - started < 1
 
 
+@quick_ticks
 @each_side
 def test_a_listener_at_work_holds_up_no_ping_and_no_close(side: str) -> None:
     with connected(side) as (ws, peer):
@@ -192,7 +198,7 @@ def test_no_pong_falls_into_the_middle_of_a_frame() -> None:
 
 @each_side
 def test_a_peer_that_does_not_answer_pings_is_dropped(side: str) -> None:
-    with connected(side, ping_interval=0.2, ping_timeout=0.2) as (ws, peer):
+    with connected(side, ping_interval=0.1, ping_timeout=0.1) as (ws, peer):
         journal = Journal(ws, "close", "error")
         assert peer.read().opcode == PING
         assert ws.wait_closed(PATIENCE)
@@ -201,7 +207,7 @@ def test_a_peer_that_does_not_answer_pings_is_dropped(side: str) -> None:
 
 @each_side
 def test_a_peer_that_answers_pings_is_kept(side: str) -> None:
-    with connected(side, ping_interval=0.1, ping_timeout=1) as (ws, peer):
+    with connected(side, ping_interval=0.05, ping_timeout=1) as (ws, peer):
         for _ in range(4):
             got = peer.read()
             assert got.opcode == PING
@@ -213,11 +219,33 @@ def test_a_peer_that_answers_pings_is_kept(side: str) -> None:
 def test_any_byte_is_a_sign_of_life() -> None:
     with connected(ping_interval=0.2, ping_timeout=0.3) as (ws, peer):
         head = bytes([0x82, 126, 0, 200])
-        for byte in head + bytes(20):  # a frame that takes its time, and no pong
+        for byte in head + bytes(8):  # a frame that takes its time, and no pong
             peer.send_raw(bytes([byte]))
             sleep(0.05)  # the pace of it
         assert ws.readyState == syncws.OPEN
         assert ws.wait_closed(PATIENCE)
+
+
+def test_a_pong_is_a_sign_of_life_however_soon_it_comes(monkeypatch: Any) -> None:
+    """Also one that was read before the writing of its ping has returned."""
+    write = Transport.write
+
+    def slow_write(transport: Any, out: Any) -> bool:
+        asked = bool(out) and transport is ws._transport
+        known, written = ws.bytes_received, write(transport, out)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not asked or ws.bytes_received > known, 2)
+        return written
+
+    with connected(ping_interval=0.3, ping_timeout=0.2) as (ws, peer):
+        monkeypatch.setattr(Transport, "write", slow_write)
+        reading = spawn(ws.recv, PATIENCE)
+        for _ in range(2):  # when the second leaves, the time for an answer to the first is over
+            got = peer.read()
+            assert got.opcode == PING
+            peer.send(PONG, got.payload)
+        peer.send(TEXT, b"alive")
+        assert reading.result() == "alive"
 
 
 def test_unread_bytes_are_a_sign_of_life() -> None:
@@ -225,7 +253,7 @@ def test_unread_bytes_are_a_sign_of_life() -> None:
         peer.send(TEXT, b"unread")
         eventually(lambda: ws.bytes_received == 8)  # the queue is full: what follows stays in the kernel
         peer.send(TEXT, b"unread")
-        for _ in range(4):
+        for _ in range(3):
             assert peer.read().opcode == PING
         assert ws.bytes_received == 8
         assert ws.readyState == syncws.OPEN
@@ -233,14 +261,14 @@ def test_unread_bytes_are_a_sign_of_life() -> None:
 
 def test_no_interval_no_pings_and_no_timeout_no_end() -> None:
     with connected(ping_interval=None, ping_timeout=0.1) as (silent, peer):
-        with connected(ping_interval=0.1, ping_timeout=None) as (asking, other):
+        with connected(ping_interval=0.05, ping_timeout=None) as (asking, other):
             assert [other.read().opcode for _ in range(5)] == [PING] * 5
             assert asking.readyState == syncws.OPEN
         still_works(silent, peer)
 
 
 def test_a_paused_socket_notices_the_keepalive() -> None:
-    with connected(ping_interval=0.2, ping_timeout=0.2) as (ws, _):
+    with connected(ping_interval=0.1, ping_timeout=0.1) as (ws, _):
         ws.pause()
         assert ws.wait_closed(PATIENCE)
         assert ws.close_code == 1006
@@ -251,26 +279,38 @@ def test_a_paused_socket_notices_the_keepalive() -> None:
 
 def stalled(count: Any) -> bool:
     before = count()
-    sleep(0.5)  # for which time nothing moves
+    sleep(0.25)  # for which time nothing moves
     return bool(count() == before)
 
 
+@quick_ticks
 @each_side
-@pytest.mark.parametrize("paused", [False, True])
-def test_a_peer_that_nobody_reads_is_held_back(side: str, paused: bool) -> None:
-    count, size = 400, 65536
-    with connected(side, max_queue=4) as (ws, peer):
-        if paused:
+@pytest.mark.parametrize("reader", ["nobody", "the attendant", "a blocked writer"])
+def test_a_peer_is_held_back_once_max_queue_messages_are_unread(
+    side: str, reader: str, monkeypatch: Any
+) -> None:
+    count, size = 200, 65536
+    with connected(side, max_queue=4, small=True) as (ws, peer):
+        if reader == "nobody":
             ws.pause()
+        if reader != "the attendant":
+            monkeypatch.setattr(Tended, "_mind", lambda self: None)
+        sending = spawn(ws.send, BLOCKING) if reader == "a blocked writer" else None
 
         def flood() -> None:
             for number in range(count):
                 peer.send(BINARY, number.to_bytes(4, "big") + bytes(size - 4))
 
         flooding = spawn(flood)
+        if reader != "nobody":
+            eventually(lambda: ws.bytes_received > 4 * size)
         eventually(lambda: stalled(lambda: ws.bytes_received))
         assert not flooding.done
-        assert ws.bytes_received < (6 * size if not paused else size)
+        assert ws.bytes_received < (6 * size if reader != "nobody" else size)
+        if sending is not None:
+            assert not sending.done
+            assert peer.read().payload == BLOCKING
+            sending.result()
         ws.resume()
         assert [int.from_bytes(ws.recv(PATIENCE)[:4], "big") for _ in range(count)] == list(range(count))
         flooding.result()

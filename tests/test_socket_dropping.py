@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 import pytest
-from pairs import BLOCKING, SIDES, Journal, connected, end_of
-from peer import TEXT, close_payload
+from pairs import BLOCKING, SIDES, Journal, connected, end_of, quick_ticks
+from peer import CLOSE, TEXT, close_payload
 from world import PATIENCE, Event, eventually, spawn
 
 import syncws
+from syncws.transport import Transport
 
 each_side = pytest.mark.parametrize("side", SIDES)
 
@@ -80,6 +81,43 @@ def test_terminate_drops_the_connection_now(side: str) -> None:
 
 
 @each_side
+@pytest.mark.parametrize("late", ["terminate", "close", "_bail"])  # the last: what interrupted calls do as they leave
+def test_closed_is_entered_once_and_the_close_event_fires_once(late: str, side: str) -> None:
+    with connected(side) as (ws, peer):
+        journal = Journal(ws, "error", "close")
+        peer.send(CLOSE, close_payload(4000, "bye"))
+        peer.end()
+        assert end_of(ws, journal) == (4000, "bye", True)
+        getattr(ws, late)()
+        eventually(lambda: not ws._happenings and ws._dispatcher is None)  # nothing is left to be told
+        assert end_of(ws, journal) == (4000, "bye", True)
+        assert journal.told == ["close"]
+
+
+@each_side
+@pytest.mark.parametrize("inside", ["reader", "writer"])
+def test_the_descriptor_is_closed_once_nobody_is_in_it(inside: str, side: str, monkeypatch: Any) -> None:
+    found: list[Any] = []
+    close = Transport.close
+
+    def noting(transport: Any) -> None:
+        if transport is ws._transport:
+            found.append((ws._reader, ws._writer))
+        close(transport)
+
+    monkeypatch.setattr(Transport, "close", noting)
+    with connected(side, small=True) as (ws, _):
+        task = spawn(ws.recv) if inside == "reader" else spawn(ws.send, BLOCKING)
+        eventually(lambda: ws._reader if inside == "reader" else ws.bufferedAmount)
+        ws.terminate()
+        with pytest.raises(syncws.ConnectionClosed):
+            task.result()
+        assert ws.wait_closed(PATIENCE)
+        eventually(lambda: found)
+        assert found == [(None, None)]
+
+
+@each_side
 def test_terminate_frees_whoever_waits(side: str) -> None:
     with connected(side, small=True) as (ws, _):
         begun = Event()
@@ -102,6 +140,7 @@ def test_terminate_frees_whoever_waits(side: str) -> None:
         assert waiting.result() is True
 
 
+@quick_ticks
 @each_side
 def test_terminate_after_messages_leaves_those_to_be_read(side: str) -> None:
     with connected(side) as (ws, peer):

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from pairs import SIDES, connected, still_works
+from pairs import SIDES, connected, quick_ticks, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload
 from world import PATIENCE, eventually, spawn
 
@@ -45,6 +45,7 @@ def test_recv_times_out_and_nothing_is_lost(timeout: float, side: str) -> None:
         assert ws.recv(PATIENCE) == "ab"
 
 
+@quick_ticks
 @each_side
 def test_what_arrived_is_read_before_the_close_is_told(side: str) -> None:
     with connected(side) as (ws, peer):
@@ -65,6 +66,16 @@ def test_one_message_goes_to_one_caller() -> None:
         for number in range(8):
             peer.send(TEXT, str(number).encode())
         assert sorted(task.result() for task in tasks) == list("01234567")
+
+
+@each_side
+def test_when_the_reader_leaves_another_who_waits_reads_on(side: str) -> None:
+    with connected(side) as (ws, peer):
+        waiting = [spawn(ws.recv, PATIENCE) for _ in range(3)]
+        for count in (1, 2, 3):
+            peer.send(TEXT, b"a")  # none but those who wait will take it: nobody else comes
+            eventually(lambda: sum(task.done for task in waiting) == count, 3)
+        assert [task.result() for task in waiting] == ["a", "a", "a"]
 
 
 def test_all_who_wait_learn_of_the_close() -> None:

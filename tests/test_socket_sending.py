@@ -356,11 +356,11 @@ def test_two_that_send_at_once_do_not_wait_for_each_other(attended: bool, monkey
         monkeypatch.setattr(Socket, "_mind", lambda self: None)
 
     def accept(ws: Any, request: Any) -> None:
-        ws.send(data)
+        ws.send(data, timeout=PATIENCE)
         assert len(ws.recv(PATIENCE)) == len(data)
         ws.send("done")
 
     with serving(accept) as server, Socket(url_of(server), compression=False) as ws:
-        ws.send(data)
+        ws.send(data, timeout=PATIENCE)
         assert len(ws.recv(PATIENCE)) == len(data)
         assert ws.recv(PATIENCE) == "done"

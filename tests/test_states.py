@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pairs import BLOCKING, SIDES, Journal, connected
+from pairs import BLOCKING, SIDES, Journal, connected, quick_ticks
 from peer import CLOSE, PING, PONG, TEXT, Frame, Peer, close_payload
 from world import PATIENCE, eventually, spawn
 
@@ -323,6 +323,7 @@ def test_the_table_names_each_state_each_happening_and_no_unknown_outcome() -> N
     assert {cell[2] for cell in cells} == {*OUTCOMES, "nothing"}
 
 
+@quick_ticks
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize(("happening", "state", "outcome"), list(rows()))
 def test_each_cell_has_its_outcome(happening: str, state: str, outcome: str, side: str) -> None:

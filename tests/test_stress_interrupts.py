@@ -217,7 +217,7 @@ os._exit(0)
 @world.threads_only  # gevent hands a signal to its hub; what becomes of greenlets is tested above
 @each_side
 def test_ctrl_c_at_any_moment_leaves_nothing_held(side):
-    path = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    path = [str(Path(__file__).parent), str(world.HOME)]
     script = _SIGNALLED.format(path=path, seed=f"{stress_rounds.SEED} signals", side=side, count=rounds(40, 2000))
     limit = 2000 if stress_rounds.FULL else 40
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=limit, check=False)

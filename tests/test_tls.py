@@ -225,15 +225,12 @@ def test_a_tls_socket_is_refused_where_a_plain_one_is_due(client_tls: Any) -> No
 HELLO = bytes.fromhex("16030100c8010000c40303")  # the first bytes of a ClientHello
 
 
-@pytest.mark.parametrize("beginning", [b"", HELLO + bytes(100)])
-def test_a_client_that_never_completes_is_dropped_and_delays_nobody(
-    beginning: bytes, server_tls: Any, client_tls: Any
-) -> None:
+def test_a_client_that_never_completes_is_dropped_and_delays_nobody(server_tls: Any, client_tls: Any) -> None:
     with serving(ssl=server_tls, handshake_timeout=1.5) as server:
         began = time.monotonic()
-        mute = [world.raw_connection(server.address()) for _ in range(20)]
-        for sock in mute:
-            sock.sendall(beginning)
+        mute = [world.raw_connection(server.address()) for _ in range(30)]
+        for sock in mute[::2]:
+            sock.sendall(HELLO + bytes(100))
         with wss(server, client_tls) as ws:
             ws.send("now")
             assert ws.recv(1.5) == "now"
@@ -265,12 +262,12 @@ def test_a_server_that_never_completes_is_a_timeout(beginning: bytes, client_tls
     with world.raw_listener() as listener:
         url = f"wss://127.0.0.1:{listener.getsockname()[1]}/"
         began = time.monotonic()
-        connecting = spawn(Socket, url, ssl=client_tls, handshake_timeout=0.5)
+        connecting = spawn(Socket, url, ssl=client_tls, handshake_timeout=0.3)
         sock, _ = listener.accept()
         sock.sendall(beginning)
         with pytest.raises(TimeoutError):
             connecting.result()
-        assert 0.5 <= time.monotonic() - began < 1.5
+        assert 0.3 <= time.monotonic() - began < 1.5
         sock.close()
 
 

@@ -10,9 +10,12 @@ import contextlib
 import os
 import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+import syncws
 
 MODE = os.environ.get("SYNCWS_TEST_MODE", "threads")
 GREEN = MODE != "threads"
@@ -41,6 +44,9 @@ else:
     def _start(function: Any) -> None:
         threading.Thread(target=function, daemon=True).start()
 
+
+# The folder of the syncws under test, source tree or installed: for processes that the tests start.
+HOME = Path(syncws.__file__).resolve().parent.parent
 
 PATIENCE = 10.0  # seconds after which something that should happen at once has failed
 

@@ -114,6 +114,7 @@ class Exchanges:
                 check_same([peer.recv()], [pieces[0][:0].join(pieces)])
                 sending.result()
 
+    @pytest.mark.usefixtures("quick_ticks")
     @only("plain", "deflate")
     def test_our_pings_between_fragments_are_answered(self, peer: Any, who: str, case: Case) -> None:
         with linked(peer, who, case) as link:
@@ -141,6 +142,7 @@ class Exchanges:
                 check_same([link.ws.recv(timeout=world.PATIENCE)], [pieces[0][:0].join(pieces)])
                 sending.result()
 
+    @pytest.mark.usefixtures("quick_ticks")
     def test_our_pings_are_answered(self, peer: Any, who: str) -> None:
         with linked(peer, who, self.plainest(who)) as link:
             pongs: list[bytes] = []
@@ -155,6 +157,7 @@ class Exchanges:
             assert reading.result() == "and out"
             assert len(pongs) == 3
 
+    @pytest.mark.usefixtures("quick_ticks")
     def test_their_pings_are_answered(self, peer: Any, who: str) -> None:
         """Although nobody is in recv()."""
         with linked(peer, who, self.plainest(who)) as link:

@@ -1,0 +1,573 @@
+/* The short path of a message, compiled: one read, or one write, on a plain socket when nothing is the matter.
+
+   The base class of a connection. It holds what the short paths look at, as attributes that the Python layers above
+   read and write, too; port.py is its twin, which has the attributes alone: the layers go their long way then, which
+   is the definition. Nothing is decided here that they decide: whatever is not the usual case is left to them, with
+   the role that was taken, or untouched.
+
+   The state lock is this module's own, so that it can be taken without a call. All of `Port` that is guarded by it is
+   touched with the lock only; the rest belongs to whoever has the reader's or the writer's role. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "_wire.h"
+
+/* Up to here (bytes) a message is framed on the stack, and a buffer for reading is worth no second thought. */
+enum { MOST_SENT = 4096, MOST_READ = 8192, KEYS = 256 };
+
+/* --- The lock */
+
+typedef struct {
+    PyObject_HEAD
+    PyThread_type_lock lock;
+} Lock;
+
+static void take(PyThread_type_lock lock) {
+    if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) return;
+    Py_BEGIN_ALLOW_THREADS
+    PyThread_acquire_lock(lock, WAIT_LOCK);
+    Py_END_ALLOW_THREADS
+}
+
+static PyObject *lock_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    Lock *self = (Lock *)type->tp_alloc(type, 0);
+    if (self == NULL) return NULL;
+    self->lock = PyThread_allocate_lock();
+    if (self->lock != NULL) return (PyObject *)self;
+    Py_DECREF(self);
+    return PyErr_NoMemory();
+}
+
+static void lock_dealloc(Lock *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    if (self->lock != NULL) {
+        /* Locked or not, it may be freed only when it is not. */
+        PyThread_acquire_lock(self->lock, NOWAIT_LOCK);
+        PyThread_release_lock(self->lock);
+        PyThread_free_lock(self->lock);
+    }
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyObject *lock_acquire(Lock *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"blocking", "timeout", NULL};
+    int blocking = 1;
+    double timeout = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|pd:acquire", names, &blocking, &timeout)) return NULL;
+    int taken = PyThread_acquire_lock(self->lock, NOWAIT_LOCK);
+    if (!taken && blocking) {
+        PY_TIMEOUT_T limit = timeout < 0 ? -1 : (PY_TIMEOUT_T)(timeout < 1e6 ? timeout * 1e6 : 1e12);
+        Py_BEGIN_ALLOW_THREADS
+        taken = PyThread_acquire_lock_timed(self->lock, limit, 0) == PY_LOCK_ACQUIRED;
+        Py_END_ALLOW_THREADS
+    }
+    return PyBool_FromLong(taken);
+}
+
+static PyObject *lock_enter(Lock *self, PyObject *Py_UNUSED(none)) {
+    take(self->lock);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *lock_release(Lock *self, PyObject *Py_UNUSED(none)) {
+    if (PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
+        PyThread_release_lock(self->lock);
+        PyErr_SetString(PyExc_RuntimeError, "release unlocked lock");
+        return NULL;
+    }
+    PyThread_release_lock(self->lock);
+    Py_RETURN_NONE;
+}
+
+static PyObject *lock_exit(Lock *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(count)) {
+    PyThread_release_lock(self->lock);
+    Py_RETURN_NONE;
+}
+
+static PyObject *lock_locked(Lock *self, PyObject *Py_UNUSED(none)) {
+    if (!PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) Py_RETURN_TRUE;
+    PyThread_release_lock(self->lock);
+    Py_RETURN_FALSE;
+}
+
+static PyMethodDef lock_methods[] = {
+    {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"release", (PyCFunction)lock_release, METH_NOARGS, NULL},
+    {"locked", (PyCFunction)lock_locked, METH_NOARGS, NULL},
+    {"__enter__", (PyCFunction)lock_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot lock_slots[] = {
+    {Py_tp_new, lock_new},
+    {Py_tp_dealloc, lock_dealloc},
+    {Py_tp_methods, lock_methods},
+    {Py_tp_doc, "A mutual exclusion of threads, as threading.Lock, for a few statements at a time."},
+    {0, NULL},
+};
+
+static PyType_Spec lock_spec = {"syncws._port.Lock", sizeof(Lock), 0, Py_TPFLAGS_DEFAULT, lock_slots};
+
+/* --- The port */
+
+typedef struct {
+    PyObject_HEAD
+    /* Guarded by the state lock: */
+    PyObject *lock, *reader, *writer, *message_owner, *waiting, *pongs, *pings, *outbox;
+    char calm, watched;
+    int descriptor; /* of a plain socket that a thread may wait in; else -1 */
+    /* The reader's: */
+    PyObject *buffer, *inbox, *happenings;
+    char between; /* the receiver is between two messages */
+    Py_ssize_t max_payload, decoded, received;
+    /* The writer's: */
+    PyObject *out;
+    char plain; /* nothing but framing is to be done to a message */
+    Py_ssize_t sent;
+    int keys_used;
+    char keys[KEYS];
+    /* Never changes: */
+    char server_side; /* what comes is masked; on the other side what leaves is */
+} Port;
+
+typedef struct {
+    PyTypeObject *lock_type;
+    PyObject *urandom, *take_in, *note_end, *leave_reading, *leave_writing, *send_rest, *bail, *append, *extend, *popleft;
+} Module;
+
+typedef enum { READING, WRITING } Role;
+
+/* Who has a role, by way of this module, if nobody needs to know more: what Python code holds itself is never this. */
+#define HOLDER Py_True
+
+static void set_role(Port *self, Role role, PyObject *holder) {
+    PyObject **place = role == READING ? &self->reader : &self->writer;
+    /* In one step, for it is read elsewhere without the lock, as a hint. */
+    Py_DECREF(__atomic_exchange_n(place, Py_NewRef(holder), __ATOMIC_ACQ_REL));
+}
+
+static int is_empty(PyObject *container) { return container != NULL && PyObject_Size(container) == 0; }
+
+/* With the state lock: whether the short path is open. */
+static int may_begin(Port *self, Role role) {
+    if (!self->calm || self->descriptor < 0) return 0;
+    if (role == WRITING) {
+        if (self->outbox != Py_None && !is_empty(self->outbox)) return 0;
+        return self->writer == Py_None && self->message_owner == Py_None && self->plain && is_empty(self->out);
+    }
+    if (self->reader != Py_None || !self->between || !is_empty(self->inbox) || !is_empty(self->happenings)) return 0;
+    return self->buffer != NULL && PyByteArray_CheckExact(self->buffer) && PyByteArray_GET_SIZE(self->buffer) <= MOST_READ;
+}
+
+/* With the state lock: whether nothing is left to whoever gives a role back. */
+static int may_leave(Port *self, Role role) {
+    if (!self->calm || !is_empty(self->waiting)) return 0;
+    if (role == READING) return self->watched && is_empty(self->happenings);
+    if (self->outbox != Py_None && !is_empty(self->outbox)) return 0;
+    return is_empty(self->pongs) && is_empty(self->pings) && is_empty(self->out);
+}
+
+/* Takes a role if it is free and nothing is the matter. */
+static int begin(Port *self, const Module *module, Role role, PyObject *holder) {
+    if (self->descriptor < 0 || self->lock == NULL || Py_TYPE(self->lock) != module->lock_type) return 0;
+    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
+    take(lock);
+    int begun = may_begin(self, role);
+    if (begun) set_role(self, role, holder);
+    PyThread_release_lock(lock);
+    return begun;
+}
+
+/* An exception came from Python code in the middle: the role is given back, and the connection dropped. */
+static void give_up(Port *self, const Module *module, PyObject *holder) {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *done = PyObject_CallMethodOneArg((PyObject *)self, module->bail, holder);
+    if (done == NULL) PyErr_WriteUnraisable((PyObject *)self);
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, trace);
+}
+
+/* Gives a role back; where more is to be done than that, by the long way. -1 with an exception. */
+static int leave(Port *self, const Module *module, Role role, PyObject *holder) {
+    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
+    take(lock);
+    int left = may_leave(self, role);
+    if (left) set_role(self, role, Py_None);
+    PyThread_release_lock(lock);
+    if (left) return 0;
+    PyObject *name = role == READING ? module->leave_reading : module->leave_writing;
+    PyObject *done = PyObject_CallMethodOneArg((PyObject *)self, name, holder);
+    if (done == NULL) give_up(self, module, holder);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* --- Reading */
+
+/* One read, as long as it takes: what recv says, -1 with errno, or -2 with an exception. */
+static Py_ssize_t receive(int descriptor, char *bytes, size_t size) {
+    Py_ssize_t count;
+    int error;
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        count = recv(descriptor, bytes, size, 0);
+        error = errno;
+        Py_END_ALLOW_THREADS
+        /* A signal: its handler may raise. Nothing was read. */
+        if (count < 0 && error == EINTR && PyErr_CheckSignals() < 0) return -2;
+    } while (count < 0 && error == EINTR);
+    errno = error;
+    return count;
+}
+
+/* `messages` go into the inbox, but one that is wanted at once is returned; else a true value. NULL: an exception. */
+static PyObject *store(Port *self, const Module *module, PyObject *messages, int wanted) {
+    Py_ssize_t count = PyList_GET_SIZE(messages);
+    if (wanted && count == 1) {
+        self->decoded += count;
+        return Py_NewRef(PyList_GET_ITEM(messages, 0));
+    }
+    PyObject *done = PyObject_CallMethodOneArg(self->inbox, module->extend, messages);
+    self->decoded += count;
+    if (done == NULL || !wanted) return done;
+    Py_DECREF(done);
+    PyObject *first = PyObject_CallMethodNoArgs(self->inbox, module->popleft);
+    if (first != NULL || !PyErr_ExceptionMatches(PyExc_IndexError)) return first;
+    PyErr_Clear(); /* another caller was faster */
+    Py_RETURN_NONE;
+}
+
+/* What `count` bytes in the buffer say. Anything but whole messages, and the end of a full buffer, is for the layers
+   above; then None is returned, for them to look again. NULL: an exception. */
+static PyObject *understand(Port *self, const Module *module, PyObject *buffer, Py_ssize_t count, int wanted) {
+    PyObject *messages = PyList_New(0), *result = NULL;
+    if (messages == NULL) return NULL;
+    Py_ssize_t limit = self->max_payload > 0 ? self->max_payload : PY_SSIZE_T_MAX;
+    Py_ssize_t end = read_messages(messages, (const uint8_t *)PyByteArray_AS_STRING(buffer), 0, count,
+                                   self->server_side, limit);
+    if (end == count && count < PyByteArray_GET_SIZE(buffer)) {
+        self->received += count;
+        result = store(self, module, messages, wanted);
+    } else if (end >= 0) {
+        PyObject *number = PyLong_FromSsize_t(count), *position = PyLong_FromSsize_t(end);
+        if (number != NULL && position != NULL) {
+            result = PyObject_CallMethodObjArgs((PyObject *)self, module->take_in, buffer, number, messages, position,
+                                                NULL);
+        }
+        Py_XDECREF(number);
+        Py_XDECREF(position);
+    }
+    Py_DECREF(messages);
+    return result;
+}
+
+static PyObject *port_read_alone(PyObject *object, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *Py_UNUSED(names)) {
+    Port *self = (Port *)object;
+    const Module *module = PyType_GetModuleState(class);
+    int wanted = count == 0;
+    PyObject *holder = wanted ? HOLDER : args[0];
+    if (!begin(self, module, READING, holder)) Py_RETURN_NONE;
+    PyObject *result = NULL, *buffer = Py_NewRef(self->buffer);
+    Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
+    Py_ssize_t read = receive(self->descriptor, PyByteArray_AS_STRING(buffer), (size_t)size);
+    if (read > 0) {
+        result = understand(self, module, buffer, read, wanted);
+    } else if (read == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        result = Py_NewRef(Py_None); /* somebody set a time-out of the system's (SO_RCVTIMEO): it is not the end */
+    } else if (read != -2) {
+        result = PyObject_CallMethodNoArgs(object, module->note_end);
+    }
+    Py_DECREF(buffer);
+    if (result == NULL && read > 0) {
+        give_up(self, module, holder); /* bytes were taken from the stream: nothing after them makes sense */
+        return NULL;
+    }
+    if (result != NULL) {
+        if (leave(self, module, READING, holder) == 0) return result;
+        Py_DECREF(result);
+        return NULL;
+    }
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if (leave(self, module, READING, holder) < 0) PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    return NULL;
+}
+
+/* --- Writing */
+
+/* The next four bytes of the system's entropy; asked for in bulk, which costs as much as four. -1: an exception. */
+static int next_key(Port *self, const Module *module, char *key) {
+    if (self->keys_used == KEYS) {
+        PyObject *fresh = PyObject_CallFunction(module->urandom, "i", KEYS);
+        if (fresh == NULL) return -1;
+        memcpy(self->keys, PyBytes_AS_STRING(fresh), KEYS);
+        Py_DECREF(fresh);
+        self->keys_used = 0;
+    }
+    memcpy(key, self->keys + self->keys_used, KEY_SIZE);
+    self->keys_used += KEY_SIZE;
+    return 0;
+}
+
+/* It does not wait, so the GIL is kept: to give it away and to ask for it again costs as much as the call. Whatever is
+   wrong, the next attempt will find it, too. */
+static Py_ssize_t offer(Port *self, const void *bytes, Py_ssize_t size) {
+    Py_ssize_t sent = send(self->descriptor, bytes, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent == size) self->sent += size;
+    return sent < 0 ? 0 : sent;
+}
+
+/* As the writer: leaves what the kernel did not take where the next attempt takes it from. -1: an exception. */
+static int put_rest(Port *self, const Module *module, const char *bytes, Py_ssize_t size) {
+    PyObject *rest = PyBytes_FromStringAndSize(bytes, size);
+    PyObject *put = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->out, module->append, rest);
+    if (put == NULL) give_up(self, module, HOLDER);
+    Py_XDECREF(rest);
+    Py_XDECREF(put);
+    return put == NULL ? -1 : 0;
+}
+
+/* As the writer: frames the message and writes it. What the kernel did not take goes the long way. NULL: an exception,
+   and the role is given back; else it still has to be, unless `*left`. */
+static PyObject *write_message(Port *self, const Module *module, int opcode, const char *payload, Py_ssize_t length,
+                               PyObject *timeout, int *left) {
+    uint8_t frame[MOST_SENT + 2 + 8 + KEY_SIZE];
+    char key[KEY_SIZE];
+    int masks = !self->server_side;
+    *left = 0;
+    if (masks && next_key(self, module, key) < 0) {
+        if (leave(self, module, WRITING, HOLDER) < 0) PyErr_Clear();
+        return NULL;
+    }
+    Py_ssize_t size = write_header(frame, FIN | opcode, masks, length);
+    if (masks) memcpy(frame + size, key, KEY_SIZE), size += KEY_SIZE;
+    if (length > 0) copy_xored((char *)frame + size, payload, (size_t)length, masks ? key_at(key, 0) : 0);
+    size += length;
+    Py_ssize_t sent = offer(self, frame, size);
+    if (sent == size) Py_RETURN_TRUE;
+    *left = 1;
+    if (put_rest(self, module, (char *)frame + sent, size - sent) < 0) return NULL;
+    PyObject *number = PyLong_FromSsize_t(size), *result = NULL;
+    if (number == NULL) {
+        give_up(self, module, HOLDER);
+        return NULL;
+    }
+    result = PyObject_CallMethodObjArgs((PyObject *)self, module->send_rest, HOLDER, number, timeout, NULL);
+    Py_DECREF(number);
+    return result;
+}
+
+static PyObject *port_send_alone(PyObject *object, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *Py_UNUSED(names)) {
+    Port *self = (Port *)object;
+    const Module *module = PyType_GetModuleState(class);
+    if (count != 2) return PyErr_Format(PyExc_TypeError, "expected data and a timeout, got %zd arguments", count);
+    PyObject *data = args[0], *encoded = NULL, *result = NULL;
+    int opcode = PyUnicode_Check(data) ? TEXT : BINARY, left;
+    if (opcode == TEXT && !PyUnicode_IS_COMPACT_ASCII(data)) {
+        data = encoded = PyUnicode_AsUTF8String(data);
+        if (encoded == NULL) return NULL;
+    }
+    const char *payload = NULL;
+    Py_ssize_t length = MOST_SENT + 1;
+    if (PyUnicode_Check(data)) {
+        payload = (const char *)PyUnicode_1BYTE_DATA(data);
+        length = PyUnicode_GET_LENGTH(data);
+    } else if (PyBytes_Check(data)) {
+        payload = PyBytes_AS_STRING(data);
+        length = PyBytes_GET_SIZE(data);
+    }
+    if (length > MOST_SENT || !begin(self, module, WRITING, HOLDER)) {
+        Py_XDECREF(encoded);
+        Py_RETURN_FALSE;
+    }
+    result = write_message(self, module, opcode, payload, length, args[1], &left);
+    Py_XDECREF(encoded);
+    if (result == NULL || left || leave(self, module, WRITING, HOLDER) == 0) return result;
+    Py_DECREF(result);
+    return NULL;
+}
+
+static PyObject *port_post_alone(PyObject *object, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *Py_UNUSED(names)) {
+    Port *self = (Port *)object;
+    const Module *module = PyType_GetModuleState(class);
+    if (count != 1 || !PyBytes_Check(args[0])) return PyErr_Format(PyExc_TypeError, "expected a frame in bytes");
+    if (!begin(self, module, WRITING, HOLDER)) Py_RETURN_FALSE;
+    Py_ssize_t size = PyBytes_GET_SIZE(args[0]), sent = offer(self, PyBytes_AS_STRING(args[0]), size);
+    if (sent < size) {
+        if (put_rest(self, module, PyBytes_AS_STRING(args[0]) + sent, size - sent) < 0) return NULL;
+        self->sent += size;
+    }
+    if (leave(self, module, WRITING, HOLDER) < 0) return NULL;
+    Py_RETURN_TRUE;
+}
+
+/* --- The type */
+
+static PyObject *port_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
+    Port *self = (Port *)type->tp_alloc(type, 0);
+    if (self == NULL) return NULL;
+    self->descriptor = -1;
+    self->keys_used = KEYS;
+    self->reader = Py_NewRef(Py_None);
+    self->writer = Py_NewRef(Py_None);
+    self->message_owner = Py_NewRef(Py_None);
+    self->outbox = Py_NewRef(Py_None);
+    return (PyObject *)self;
+}
+
+static int port_traverse(Port *self, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(self));
+    PyObject *all[] = {self->lock,  self->reader, self->writer, self->message_owner, self->waiting,    self->pongs,
+                       self->pings, self->outbox, self->buffer, self->inbox,         self->happenings, self->out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_VISIT(all[i]);
+    return 0;
+}
+
+static int port_clear(Port *self) {
+    PyObject **all[] = {&self->lock,   &self->reader, &self->writer,     &self->message_owner,
+                        &self->waiting, &self->pongs,  &self->pings,      &self->outbox,
+                        &self->buffer,  &self->inbox,  &self->happenings, &self->out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
+    return 0;
+}
+
+static void port_dealloc(Port *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    port_clear(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+#define MEMBER(name, type, field) {name, type, offsetof(Port, field), 0, NULL}
+
+static PyMemberDef port_members[] = {
+    MEMBER("_lock", T_OBJECT_EX, lock),
+    MEMBER("_reader", T_OBJECT_EX, reader),
+    MEMBER("_writer", T_OBJECT_EX, writer),
+    MEMBER("_message_owner", T_OBJECT_EX, message_owner),
+    MEMBER("_waiting", T_OBJECT_EX, waiting),
+    MEMBER("_pongs", T_OBJECT_EX, pongs),
+    MEMBER("_pings", T_OBJECT_EX, pings),
+    MEMBER("_outbox", T_OBJECT_EX, outbox),
+    MEMBER("_calm", T_BOOL, calm),
+    MEMBER("_watched", T_BOOL, watched),
+    MEMBER("_short_descriptor", T_INT, descriptor),
+    MEMBER("_buffer", T_OBJECT_EX, buffer),
+    MEMBER("_inbox", T_OBJECT_EX, inbox),
+    MEMBER("_happenings", T_OBJECT_EX, happenings),
+    MEMBER("_between", T_BOOL, between),
+    MEMBER("_max_payload", T_PYSSIZET, max_payload),
+    MEMBER("_decoded", T_PYSSIZET, decoded),
+    MEMBER("bytes_received", T_PYSSIZET, received),
+    MEMBER("_out", T_OBJECT_EX, out),
+    MEMBER("_plain", T_BOOL, plain),
+    MEMBER("bytes_sent", T_PYSSIZET, sent),
+    MEMBER("_server_side", T_BOOL, server_side),
+    {NULL, 0, 0, 0, NULL},
+};
+
+#define METHOD(function) ((PyCFunction)(void (*)(void))(function)), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, NULL
+
+static PyMethodDef port_methods[] = {
+    {"_read_alone", METHOD(port_read_alone)},
+    {"_send_alone", METHOD(port_send_alone)},
+    {"_post_alone", METHOD(port_post_alone)},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot port_slots[] = {
+    {Py_tp_new, port_new},         {Py_tp_dealloc, port_dealloc}, {Py_tp_traverse, port_traverse},
+    {Py_tp_clear, port_clear},     {Py_tp_members, port_members}, {Py_tp_methods, port_methods},
+    {Py_tp_doc, "See port.py."}, {0, NULL},
+};
+
+static PyType_Spec port_spec = {
+    "syncws._port.Port", sizeof(Port), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, port_slots,
+};
+
+/* --- The module */
+
+static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **kept) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type == NULL) return -1;
+    int status = PyModule_AddType(module, (PyTypeObject *)type);
+    if (kept != NULL) *kept = (PyTypeObject *)Py_NewRef(type);
+    Py_DECREF(type);
+    return status;
+}
+
+static int module_exec(PyObject *object) {
+    Module *module = PyModule_GetState(object);
+    struct {
+        PyObject **place;
+        const char *name;
+    } names[] = {
+        {&module->take_in, "_take_in"},         {&module->note_end, "_note_end"},
+        {&module->leave_reading, "_leave_reading"}, {&module->leave_writing, "_leave_writing"},
+        {&module->send_rest, "_send_rest"},     {&module->bail, "_bail"},
+        {&module->append, "append"},            {&module->extend, "extend"},
+        {&module->popleft, "popleft"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        *names[i].place = PyUnicode_InternFromString(names[i].name);
+        if (*names[i].place == NULL) return -1;
+    }
+    PyObject *os = PyImport_ImportModule("os");
+    if (os == NULL) return -1;
+    module->urandom = PyObject_GetAttrString(os, "urandom");
+    Py_DECREF(os);
+    if (module->urandom == NULL || add_type(object, &lock_spec, &module->lock_type) < 0) return -1;
+    return add_type(object, &port_spec, NULL);
+}
+
+static int module_traverse(PyObject *object, visitproc visit, void *arg) {
+    Module *module = PyModule_GetState(object);
+    Py_VISIT(module->lock_type);
+    Py_VISIT(module->urandom);
+    return 0;
+}
+
+static int module_clear(PyObject *object) {
+    Module *module = PyModule_GetState(object);
+    PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->take_in, &module->note_end,
+                        &module->leave_reading, &module->leave_writing, &module->send_rest, &module->bail,
+                        &module->append, &module->extend, &module->popleft};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
+    return 0;
+}
+
+static void module_free(void *object) { module_clear((PyObject *)object); }
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "syncws._port",
+    .m_doc = "The short path of a message, compiled; see port.py.",
+    .m_size = sizeof(Module),
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__port(void) { return PyModuleDef_Init(&module_definition); }
