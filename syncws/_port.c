@@ -70,8 +70,16 @@ static PyObject *lock_acquire(Lock *self, PyObject *args, PyObject *kwargs) {
     return PyBool_FromLong(taken);
 }
 
+/* A signal ends the waiting if its handler raises, so that Ctrl-C works even if there were a deadlock. */
 static PyObject *lock_enter(Lock *self, PyObject *Py_UNUSED(none)) {
-    take(self->lock);
+    while (!PyThread_acquire_lock(self->lock, NOWAIT_LOCK)) {
+        PyLockStatus status;
+        Py_BEGIN_ALLOW_THREADS
+        status = PyThread_acquire_lock_timed(self->lock, -1, 1);
+        Py_END_ALLOW_THREADS
+        if (status == PY_LOCK_ACQUIRED) break;
+        if (PyErr_CheckSignals() < 0) return NULL;
+    }
     Py_RETURN_TRUE;
 }
 

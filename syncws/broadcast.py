@@ -27,10 +27,16 @@ class Broadcast:
         self._frames: dict[_Key | None, bytes] = {}
 
     def send(self, sockets: Iterable[Connection], max_backlog: int) -> None:
-        """Post it to all of them; ValueError for a client, whose frames must be masked each by itself."""
+        """Post it to all of them. Before the first: TypeError for what is no socket, ValueError for a client's."""
+        if isinstance(sockets, Connection):  # to iterate over it would be to take its messages
+            raise TypeError(f"expected an iterable of sockets, got {sockets!r}")
+        sockets = tuple(sockets)
         for ws in sockets:
-            if not ws._server_side:
+            if not isinstance(ws, Connection):
+                raise TypeError(f"expected sockets, got {ws!r:.80}")
+            if not ws._server_side:  # each of its frames has a mask of its own
                 raise ValueError(f"expected sockets of a server, got {ws!r}")
+        for ws in sockets:
             ws._post(self._frame_for(ws._deflate), max_backlog)
 
     def _frame_for(self, deflate: Agreement | None) -> bytes:

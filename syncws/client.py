@@ -125,6 +125,7 @@ class Socket(Connection):
                 if self._state == CLOSED:
                     return
                 self._state = CLOSING
+                self._ended = True  # whoever waits for the close must not read in our place
                 self._happenings.clear()
                 self._happenings.append((0, ErrorEvent(cause)))
             # Told before it is CLOSED, and by this thread, which is the connection's own.

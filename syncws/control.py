@@ -15,6 +15,7 @@ from .buffers import Data, control_payload
 from .errors import InvalidStateError, ProtocolError
 from .frames import CLOSE, PING, PONG
 from .lifecycle import CLOSED, CONNECTING, LINGER, OPEN, Lifecycle
+from .opcodes import RSV1
 from .sender import Sender
 from .transport import Out
 
@@ -36,7 +37,8 @@ class Control(Lifecycle):
         super().__init__(*args, **kwargs)
         self._sender: Sender = Sender(masked=not self._server_side)
         self._out: Out = deque()  # what the kernel did not take yet; the writer's
-        self._buffered = 0  # its bytes when the writer last waited, for others to read
+        self._buffered = 0  # its bytes when the writer last waited or left, for others to read
+        self._corked = bytearray()  # what `send` left in `_out` last, corked; the writer's
         # Guarded by the state lock:
         self._pongs: _Queue = deque()
         self._pings: _Queue = deque()
@@ -48,7 +50,8 @@ class Control(Lifecycle):
         self._awaited: deque[tuple[bytes, float]] = deque(maxlen=_MAX_AWAITED)
         self._outbox = None  # whole frames of messages nobody waits for, once there is one; see posting
         self._backlog = 0  # their bytes
-        self._corks = 0  # what `send` leaves in `_out` waits for an uncorking
+        self._corks: list[object] = []  # one for each `cork` block that somebody is in
+        self._lost = False  # something was in `_out`, corked, when the connection went
 
     # -- pings and pongs ----------------------------------------------------------------------------------
     def ping(self, data: Data = b"", *, mask: bool | None = None, ignore_closed: bool = False) -> None:
@@ -147,8 +150,9 @@ class Control(Lifecycle):
                 return True
             self._writer = None
             if self._aborted or self._broken:
-                self._out.clear()
-            self._buffered = sum(map(len, self._out))
+                self._drop_unwritten()
+            elif blocked or not self._out:  # corked it may be long, and its bytes are counted already
+                self._buffered = sum(map(len, self._out))
             self._changed.notify_all()
             closed = self._conclude_if_due()
         if blocked:
@@ -163,9 +167,19 @@ class Control(Lifecycle):
             return False
         if self._pongs or self._pings or self._close_frame is not None or self._half_close_due():
             return True
-        if (self._out and not self._corks) or self._post_due():
+        if (self._out and not self._is_held()) or self._post_due():
             return True
         return self._transport is not None and self._transport.wants_to_write()
+
+    def _is_held(self) -> bool:
+        """As the writer, or with the state lock and no writer: whether all that is in `_out` waits for an uncorking."""
+        return bool(self._corks) and len(self._out) == 1 and self._out[0] is self._corked
+
+    def _drop_unwritten(self) -> None:
+        """With the state lock, as the writer or without one: nothing more will be written."""
+        self._lost = self._lost or bool(self._corks and self._out)
+        self._out.clear()
+        self._buffered = 0
 
     def _write_control(self) -> bool:
         """As the writer: what the kernel takes just now. False: the rest stays in `_out`."""
@@ -212,18 +226,27 @@ class Control(Lifecycle):
             return None
         payload, self._close_frame = self._close_frame, None
         self._close_queued = True
+        self._drop_posts()  # behind a message that nobody will end
         return CLOSE, payload, None
 
     def _post_due(self) -> bool:
-        """With the state lock: whether a message from the outbox may leave: not between the frames of another."""
-        return bool(self._outbox) and self._message_owner is None and not self._sender.open_message
+        """With the state lock, as the writer or without one: whether a message from the outbox may leave.
+
+        Not between the frames of another; RFC 6455 section 5.4.
+        """
+        return bool(self._outbox) and not self._sender.open_message
 
     def _next_post(self) -> bytes:
         """As the writer, with the state lock: the next of the outbox."""
         frame: bytes = self._outbox.popleft()
         self._backlog -= len(frame)
-        self._sender.forget()
+        if frame[0] & RSV1:
+            self._sender.forget()
         return frame
+
+    def _drop_posts(self) -> None:
+        """With the state lock."""
+        self._outbox, self._backlog = None, 0
 
     def _writing_failed(self, error: OSError) -> None:
         """The transport cannot be written to. What the peer sent before may still be read, for a short while."""
@@ -232,7 +255,7 @@ class Control(Lifecycle):
                 return
             self._broken = True
             self._failure = self._failure or ConnectionResetError(*error.args)
-            self._out.clear()
+            self._drop_unwritten()
             self._leave_open()
         self._drop_after(LINGER)
         self._attend()
@@ -247,7 +270,8 @@ class Control(Lifecycle):
         return (self._close_received and self._server_side) or isinstance(self._failure, ProtocolError)
 
     def _conclude(self) -> None:
-        self._outbox, self._backlog = None, 0
+        self._drop_posts()
+        self._drop_unwritten()
         if self._transport is not None and self._close_sent and not (self._half_closed or self._aborted):
             # Nobody is in the transport any more. TLS: our close_notify (RFC 8446 section 6.1).
             self._transport.finish_writing()
@@ -255,12 +279,17 @@ class Control(Lifecycle):
 
     # -- closing -----------------------------------------------------------------------------------------
 
-    def _start_closing(self, payload: bytes) -> bool:
-        """OPEN to CLOSING, once: our Close goes under the control frames, and the peer's time to answer runs."""
+    def _start_closing(self, payload: bytes, *, unposted: bool = False) -> bool:
+        """OPEN to CLOSING, once: our Close goes under the control frames, and the peer's time to answer runs.
+
+        `unposted`: what lies in the outbox does not leave before it.
+        """
         try:
             with self._lock:
                 if self._state != OPEN:
                     return False
+                if unposted:
+                    self._drop_posts()
                 self._close_frame = payload
                 self._leave_open()
             self._drop_after(self._options.close_timeout)

@@ -138,9 +138,6 @@ class Outgoing(Control):
             if self._message_owner is owner:
                 self._message_owner = None
                 self._changed.notify_all()
-            posted = bool(self._outbox)
-        if posted:
-            self._flush()
 
     def _fail_sending(self) -> None:
         """A message was begun and cannot be finished: tell the peer 1011 and close."""
@@ -159,7 +156,7 @@ class Outgoing(Control):
         owner: Role | None,
     ) -> None:
         role = object()
-        cut = False
+        cut = framed = False
         if not self._runtime.may_block and self._transport is not None:
             self._transport.give_way()
         try:
@@ -169,10 +166,11 @@ class Outgoing(Control):
                     self._writer = role
             if not taken:
                 self._take_writing(role, owner, deadline)
-            if self._outbox:
-                self._take_posts()
-            # From here on the compressor may have seen the message: what does not get out whole is lost.
             cut = True
+            if self._outbox or (self._out and not self._is_held()):
+                self._write_waiting(deadline)
+            # From here on the compressor may have seen the message: what does not get out whole is lost.
+            framed = True
             buffers = self._sender.message(opcode, payload, fin, compress, mask)
             if not (fin and self._plain):
                 self._plain = self._sender.plain
@@ -183,6 +181,7 @@ class Outgoing(Control):
             raise
         except OSError as error:
             if deadline is not None and isinstance(error, TimeoutError):
+                cut = framed
                 raise
             cut = False
             self._sending_failed(error)
@@ -254,24 +253,39 @@ class Outgoing(Control):
                 return
             out.append(memoryview(frame)[sent:])
         else:
-            out.extend(buffers)
             size = sum(map(len, buffers))
-        if not self._held_by_cork():
-            self._write_out(transport, deadline)
+            if self._corks and self._hold(buffers, size):
+                self.bytes_sent += size
+                return
+            out.extend(buffers)
+        self._write_out(transport, deadline)
         self.bytes_sent += size
 
-    def _held_by_cork(self) -> bool:
-        """As the writer: whether what lies in `_out` shall wait for more."""
-        self._buffered = sum(map(len, self._out)) if self._corks else 0
-        return 0 < self._buffered < _CORKED
-
-    def _take_posts(self) -> None:
-        """As the writer: what was posted before this message leaves before it."""
+    def _hold(self, buffers: tuple[Payload, ...], size: int) -> bool:
+        """As the writer: keep a copy of `buffers` in `_out`, for the end of the cork. False: uncorked, or too much."""
         with self._lock:
-            while self._outbox and not self._sender.open_message:
+            if not self._corks or self._buffered + size >= _CORKED:
+                return False
+            if not self._out or self._out[-1] is not self._corked:
+                self._corked = bytearray()
+                self._out.append(self._corked)
+            for buffer in buffers:
+                self._corked += buffer
+            self._buffered += size
+            return True
+
+    def _write_waiting(self, deadline: float | None) -> None:
+        """As the writer: what was posted before this message leaves before it, as long as that may take."""
+        assert self._transport is not None
+        while True:
+            if self._out and not self._is_held():
+                self._write_out(self._transport, deadline)
+            with self._lock:
+                if not self._post_due():
+                    return
                 frame = self._next_post()
-                self._out.append(frame)
-                self.bytes_sent += len(frame)
+            self._out.append(frame)
+            self.bytes_sent += len(frame)
 
     def _write_out(self, transport: Transport, deadline: float | None) -> None:
         """As the writer: get what lies in `_out` out, as long as that may take."""

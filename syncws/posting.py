@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .frames import encode_close
-from .lifecycle import OPEN
+from .lifecycle import CLOSED, CONNECTING, OPEN
 from .outgoing import Outgoing
 
 #: RFC 6455 section 7.4 and its registry: "Try Again Later"
@@ -28,34 +28,36 @@ class Posting(Outgoing):
 
         The end waits as `send` does, and raises ConnectionClosed if the connection went before all of it was out.
         Control frames are not held up, and take what lies before them along. May be nested; counts for all threads.
+        If the block raises, its end does not wait. InvalidStateError while CONNECTING.
         """
-        with self._lock:
-            self._corks += 1
-            self._short_descriptor = -1
+        cork = object()
         try:
+            with self._lock:
+                if self._state == CONNECTING:
+                    self._refuse_unless_open()
+                self._corks.append(cork)
+                self._short_descriptor = -1
             yield
+            self._uncork(cork)
+            self._write_corked()
         except BaseException:
-            self._uncork()
+            self._uncork(cork)  # once more, if that was interrupted
             self._flush()
             raise
-        self._uncork()
-        self._write_corked()
 
-    def _uncork(self) -> None:
+    def _uncork(self, cork: object) -> None:
         with self._lock:
-            self._corks -= 1
-            if self._corks == 0 and self._transport is not None and not self._released:
+            if cork in self._corks:
+                self._corks.remove(cork)
+            if not self._corks and self._transport is not None and not self._released:
                 self._short_descriptor = self._transport.short_descriptor
 
     def _write_corked(self) -> None:
         """Get what is left of the corked out, as long as that may take."""
-        if not self._out or self._corks:
-            return
         role = object()
         cut = False
         try:
-            self._take_writing(role, None, None)
-            if self._out and self._transport is not None:
+            if self._take_corked(role) and self._transport is not None:
                 cut = True
                 self._write_out(self._transport, None)
                 cut = False
@@ -65,22 +67,44 @@ class Posting(Outgoing):
         finally:
             self._leave_frame(role, cut)
 
+    def _take_corked(self, role: object) -> bool:
+        """The writer's role, to write what was corked; False: there is nothing, or another cork holds it."""
+        while True:
+            with self._lock:
+                if self._lost or (self._out and self._state == CLOSED):
+                    raise self._closed_error()
+                if not self._out or self._corks:
+                    return False
+                # Once it is closing, others write: the Close may be among it.
+                if self._writer is None and self._state == OPEN:
+                    self._writer = role
+                    return True
+                bell = self._changed.bell()
+            self._changed.hear(bell, None)
+
     def _post(self, frame: bytes, max_backlog: int) -> None:
-        """Send a whole frame without waiting. Who has more than `max_backlog` bytes before it is closed with 1013."""
+        """Send a whole frame without waiting. Who is left with more than `max_backlog` bytes is closed with 1013.
+
+        But whoever has taken all before it may take as long as it likes over one, however large.
+        """
         if self._plain and self._post_alone(frame):
             return
         with self._lock:
             if self._state != OPEN:
                 return
-            slow = self._backlog + self._buffered + len(frame) > max_backlog
-            if slow:
-                self._outbox, self._backlog = None, 0
-            else:
+            waiting = self._waiting_posts()
+            slow = waiting > 0 and waiting + len(frame) > max_backlog
+            if not slow:
                 if self._outbox is None:
                     self._outbox = deque()
                 self._outbox.append(frame)
                 self._backlog += len(frame)
         if slow:
-            self._start_closing(encode_close(_TOO_SLOW, "too slow"))
+            self._start_closing(encode_close(_TOO_SLOW, "too slow"), unposted=True)
         else:
             self._flush()
+
+    def _waiting_posts(self) -> int:
+        """With the state lock: bytes that the peer lags behind. Not those of a `send` at work, nor the corked."""
+        left = self._buffered if self._writer is None and not self._is_held() else 0
+        return self._backlog + left

@@ -181,7 +181,10 @@ class Reading(Posting):
         """As the reader: when nobody will take them, messages beyond `max_queue` are dropped."""
         while self._drops_overflow() and len(self._inbox) > self._options.max_queue:
             self._decoded -= 1
-            self._inbox.pop()
+            try:
+                self._inbox.pop()
+            except IndexError:  # taken in the last moment
+                self._decoded += 1
 
     def _drops_overflow(self) -> bool:
         return (self._waits_closed > 0 or self._state == CLOSING) and not self._has_listeners("message")

@@ -10,7 +10,6 @@ from typing import Any
 from .dispatch import Dispatching
 from .lifecycle import CLOSED, CLOSING, OPEN
 from .runtime import READ, WRITE
-from .transport import Transport
 
 _MOST_READS = 16  # of one connection, before the attendant turns to the next
 
@@ -117,19 +116,14 @@ class Tended(Dispatching):
             return False
         return self._transport.holds_data()
 
-    def _leaves_something(self, transport: Transport) -> bool:
-        """With the state lock, and no writer: whether the kernel did not take all."""
-        return bool(self._out and not self._corks) or self._post_due() or transport.wants_to_write()
-
     def _events_wanted(self) -> int | None:
         """With the state lock: what the attendant should be called for; see `Charge._tend`."""
-        transport = self._transport
-        if self._state == CLOSED or transport is None:
+        if self._state == CLOSED or self._transport is None:
             return None
         if self._verdict is not None or self._holds_more():
             return 0  # neither makes the descriptor ready: to be looked at again, whatever is to be written
         # A writer at work waits for itself, and says so if it leaves something.
-        events = WRITE if self._writer is None and self._leaves_something(transport) else 0
+        events = WRITE if self._writer is None and self._has_unwritten() else 0
         if self._reader is None:
             if self._has_room():
                 return events | READ

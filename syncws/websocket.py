@@ -7,6 +7,7 @@ it, `_open`, whatever the connection comes from: a transport, what the handshake
 from __future__ import annotations
 
 import secrets
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -230,9 +231,10 @@ class Connection(Tended):
         side = "from" if self._server_side else "to"
         return f"<{type(self).__name__} {side} {self.remote_address!r} {STATE_NAMES[self._state]}>"
 
-    def __del__(self) -> None:
+    def __del__(self, _is_over: Callable[[], bool] = sys.is_finalizing) -> None:
         transport = getattr(self, "_transport", None)
-        if transport is None or self._released:
+        # With the process the system closes everything, and of this library not much is left.
+        if transport is None or self._released or _is_over():
             return
         # Nobody can be in here any more, so no lock is needed, and none is taken: this may run anywhere.
         transport.shutdown()

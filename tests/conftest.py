@@ -40,9 +40,9 @@ hypothesis.settings.load_profile("suite")
 @pytest.fixture(scope="session")
 def authority() -> Any:
     """A certificate authority of our own."""
-    import trustme
+    from authority import CA
 
-    return trustme.CA()
+    return CA()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """Break syncws on purpose, and see whether the tests notice: `python tests/mutants.py [--table] [NAME …]`.
 
 Each mutant of mutants/catalogue.py is put into a temporary copy of the project, where its tests must fail, within
-three attempts, for races take luck. Reports the test that caught it; status 1 if one lives.
+three attempts, for races take luck. Reports the test that caught it; status 1 if one lives. Those of the Python code
+run without the compiled core; for those of the C code it is built.
 """
 
 from __future__ import annotations
@@ -73,33 +74,42 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
                     yield f"{top.name}.{node.name}", node
 
 
-def _put_in(edit: Edit, trees: dict[str, ast.Module]) -> str:
-    """Make the edit in the one function that it fits; answers with that one's module."""
-    found = {}
-    places = 0
-    for module, tree in trees.items():
+def _put_in(edit: Edit, sources: dict[str, str]) -> tuple[str, str]:
+    """Make the edit in the one function that it fits; answers with that one's file and its new source."""
+    if edit.where.endswith(".c"):
+        source = sources.get(edit.where, "")
+        if source.count(edit.old) != 1:
+            raise Unfit(f"{edit.where} should have this once, and has it {source.count(edit.old)} times:\n{edit.old}")
+        return edit.where, source.replace(edit.old, edit.new)
+    changed, places, count = {}, 0, 0
+    for file, source in sources.items():
+        if not file.endswith(".py") or f"def {edit.where.rpartition('.')[2]}(" not in source:
+            continue
+        tree = ast.parse(source)
         for name, function in _functions(tree):
             if name == edit.where:
                 places += 1
                 exchange = _Exchange(edit.old, edit.new)
                 exchange.visit(function)
                 if exchange.count:
-                    found[module] = found.get(module, 0) + exchange.count
-    if sum(found.values()) != 1:
-        there = f"in {places} functions of this name {sum(found.values())} times" if places else "in no module"
-        raise Unfit(f"{edit.where}() should have this once, and has it {there}:\n{edit.old}")
-    return next(iter(found))
+                    count += exchange.count
+                    changed[file] = ast.unparse(tree) + "\n"
+    if count != 1:
+        there = f"{count} times in {places} functions of this name" if places else "not, for there is no such function"
+        raise Unfit(f"{edit.where}() should have this once, and has it {there}:\n{edit.old.strip()}")
+    return changed.popitem()
 
 
 def mutated(mutant: Mutant, sources: dict[str, str]) -> dict[str, str]:
-    """The modules that the mutant changes, of those in `sources`, as it makes them. Unfit if it does not fit."""
-    trees = {module: ast.parse(source) for module, source in sources.items()}
-    changed = {_put_in(edit, trees) for edit in mutant.edits}
-    return {module: ast.unparse(trees[module]) + "\n" for module in changed}
+    """The files that the mutant changes, of those in `sources`, as it makes them. Unfit if it does not fit."""
+    changed: dict[str, str] = {}
+    for edit in mutant.edits:
+        changed |= [_put_in(edit, {**sources, **changed})]
+    return changed
 
 
 def sources_of(package: Path) -> dict[str, str]:
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(package.glob("*.py"))}
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(package.glob("*.[cp]*")) if path.suffix in (".c", ".py")}
 
 
 # -- hunting it ------------------------------------------------------------------------------------------------------
@@ -107,17 +117,26 @@ def sources_of(package: Path) -> dict[str, str]:
 
 def copied(folder: Path) -> Path:
     root = folder / "project"
-    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "interop"))
+    left_out = (".*", "__pycache__", "build", "*.egg-info", "*.so", "interop")
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*left_out))
     return root
 
 
-def run(root: Path, tests: str) -> tuple[bool, str]:
+def build(root: Path) -> None:
+    """The compiled core, in place."""
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=root, env={**os.environ, "SYNCWS_C": "yes"}, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the compiled core cannot be built here\n{done.stderr[-1000:]}")
+
+
+def run(root: Path, tests: str, compiled: bool = False) -> tuple[bool, str]:
     """Whether the tests pass in the project at `root`, and the first that does not."""
     words = tests.split()
     files = [f"tests/{word}" if word.startswith("test_") and word.endswith(".py") else word for word in words]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", "-rfE"]
     command += ["--timeout", str(LIMIT), *files]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": str(root), "SYNCWS_PURE": "" if compiled else "1"}
     environment.pop("SYNCWS_STRESS", None)
     try:
         done = subprocess.run(
@@ -145,10 +164,14 @@ def hunt(mutant: Mutant) -> tuple[str, int]:
     """The test that caught it, empty if none did, and at which attempt."""
     with tempfile.TemporaryDirectory() as folder:
         root = copied(Path(folder))
-        for module, source in mutated(mutant, sources_of(root / "syncws")).items():
-            (root / "syncws" / f"{module}.py").write_text(source, encoding="utf-8")
+        changed = mutated(mutant, sources_of(root / "syncws"))
+        for file, source in changed.items():
+            (root / "syncws" / file).write_text(source, encoding="utf-8")
+        compiled = any(file.endswith(".c") for file in changed)
+        if compiled:
+            build(root)
         for attempt in range(1, ATTEMPTS + 1):
-            passed, catcher = run(root, mutant.tests)
+            passed, catcher = run(root, mutant.tests, compiled)
             if not passed:
                 return catcher, attempt
     return "", ATTEMPTS

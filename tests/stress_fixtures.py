@@ -11,9 +11,9 @@ import stress_rounds
 
 
 @pytest.fixture(scope="session")
-def certificates(tmp_path_factory: Any) -> Any:
+def certificates() -> Any:
     """TLS contexts of a server and of a client that trusts it."""
-    return stress_rounds.certificates(tmp_path_factory.mktemp("tls"))
+    return stress_rounds.certificates()
 
 
 @pytest.fixture

@@ -10,18 +10,16 @@ import contextlib
 import faulthandler
 import os
 import random
-import shutil
 import ssl
-import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import stress_wire
 import world
+from authority import CA
 
 FULL = os.environ.get("SYNCWS_STRESS") == "full"
 SEED = os.environ.get("SYNCWS_STRESS_SEED") or str(random.randrange(1 << 30))
@@ -205,27 +203,15 @@ def check_messages(messages: list[bytes]) -> dict[int, list[int]]:
     return came
 
 
-# -- TLS, also where trustme cannot be had --------------------------------------------------------------------
+# -- TLS --------------------------------------------------------------------------------------------------------
 
 
-def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Contexts of a server and a client that trusts it."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        import trustme
-    except ImportError:
-        if shutil.which("openssl") is None:
-            pytest.skip("neither trustme nor openssl")
-        key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=stress"]
-        command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
-        subprocess.run(command, check=True, capture_output=True)
-        server.load_cert_chain(certificate, key)
-        client.load_verify_locations(certificate)
-    else:
-        authority = trustme.CA()
-        authority.issue_cert("127.0.0.1").configure_cert(server)
-        authority.configure_trust(client)
+    authority = CA()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
     return server, client
 
 

@@ -255,7 +255,7 @@ class Terminal:
         while not ended:
             self._command.signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._command.process.wait(2)
+                self._command.process.wait(0.7)
                 ended = True
 
     def type_end(self):

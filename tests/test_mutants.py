@@ -19,15 +19,17 @@ each_mutant = pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda muta
 
 @each_mutant
 def test_it_can_be_put_in(mutant):
+    changed, misfit = {}, None
     try:
-        modules = mutants.mutated(mutant, SOURCES)
-    except mutants.Unfit as misfit:
-        pytest.fail(
-            f"the mutant {mutant.name} no longer fits the code: adapt it in tests/mutants/catalogue.py.\n{misfit}",
-            pytrace=False,
-        )
-    for module, source in modules.items():
-        compile(source, module, "exec")
+        changed = mutants.mutated(mutant, SOURCES)
+    except mutants.Unfit as error:
+        misfit = f"the mutant {mutant.name} no longer fits the code: adapt it in tests/mutants/catalogue.py.\n{error}"
+    if misfit:
+        pytest.fail(misfit, pytrace=False)
+    for file, source in changed.items():
+        assert source != SOURCES[file]
+        if file.endswith(".py"):
+            compile(source, file, "exec")
 
 
 @each_mutant
@@ -57,7 +59,7 @@ NAMES = {mutant.name for mutant in mutants.MUTANTS}
 def test_parts_are_found_however_they_are_laid_out(where, old, new, expected):
     source = "def f():\n    if (a and\n         c):\n        pass  # nothing\n    return a and b\n"
     mutant = mutants.Mutant("m", "", (mutants.Edit(where, old, new),), "")
-    assert mutants.mutated(mutant, {"module": source}) == {"module": expected + "\n"}
+    assert mutants.mutated(mutant, {"module.py": source}) == {"module.py": expected + "\n"}
 
 
 @pytest.mark.parametrize(("where", "old"), [("f", "a"), ("f", "d"), ("g", "b"), ("C.h", "b")])
@@ -65,4 +67,4 @@ def test_what_is_not_there_exactly_once_does_not_fit(where, old):
     source = "def f():\n    return a and b or a\nclass C:\n    def h(self): pass\n"
     mutant = mutants.Mutant("m", "", (mutants.Edit(where, old, "1"),), "")
     with pytest.raises(mutants.Unfit, match=where):
-        mutants.mutated(mutant, {"module": source})
+        mutants.mutated(mutant, {"module.py": source})

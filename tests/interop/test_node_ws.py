@@ -21,8 +21,8 @@ class TestNodeWs(Exchanges):
         """The smallest of RFC 7692, which zlib compresses with in name only."""
         for case in (Case(Deflate(threshold=0, **{side: 8}), {}), Case(Deflate(threshold=0), {side: 8})):
             with linked(peer, who, case) as link:
-                link.ours_arrive(*MESSAGES, TEXT_OF_3_MB)
-                link.theirs_arrive(*MESSAGES, TEXT_OF_3_MB)
+                link.ours_arrive(*MESSAGES, TEXT_OF_3_MB[:200_000])
+                link.theirs_arrive(*MESSAGES, TEXT_OF_3_MB[:200_000])
 
     def test_their_close_without_a_code_arrives(self, peer, who):
         with linked(peer, who) as link:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Edit(NamedTuple):
-    where: str  # a function, or `Class.method`, in whatever module it is; a bare method's name if that is enough
-    old: str  # an expression or statements that are in there once, however they are laid out
+    where: str  # a function or method, as `name` or `Class.name`, in whatever module it is; or a file of C
+    old: str  # an expression or statements that are in there once, however they are laid out; of C the text
     new: str
 
 
@@ -74,14 +74,14 @@ MUTANTS = (
         "two readers at once",
         (
             Edit("_may_read", "self._reader is not None", "False"),
-            Edit("_read_alone", "self._reader is not None", "False"),
+            Edit("_read_once", "self._reader is not None", "False"),
         ),
         CALLS,
     ),
     Mutant(
         "no-last-look",
         "the writer gives its role back without a look at what was queued meanwhile",
-        (Edit("_send_frame", "self._leave_writing(role)", NO_LAST_LOOK),),
+        (Edit("_leave_frame", "self._leave_writing(role)", NO_LAST_LOOK),),
         "test_stress_stalls.py -k queued_behind",
     ),
     Mutant(
@@ -139,7 +139,7 @@ MUTANTS = (
             Edit("_conclude_if_due", "self._writer is not None", "False"),
             Edit("_release_if_free", "self._writer is not None", "False"),
         ),
-        "test_stress.py test_stress_races.py test_stress_stalls.py",
+        "test_socket_dropping.py -k nobody_is_in_it",
     ),
     Mutant(
         "descriptor-closed-under-the-reader",
@@ -188,5 +188,35 @@ MUTANTS = (
         "a looper that sleeps is not told of a close that hesitated",
         (Edit("_relieve", "self._changed.notify_all()", "pass"),),
         "test_stress_races.py -k unread",
+    ),
+    Mutant(
+        "compiled-no-writers-role",
+        "the compiled short path writes while somebody writes",
+        (Edit("_port.c", "self->writer == Py_None && ", ""),),
+        CALLS,
+    ),
+    Mutant(
+        "compiled-no-message-lock",
+        "the compiled short path sends a message between the fragments of another",
+        (Edit("_port.c", "self->message_owner == Py_None && ", ""),),
+        "test_stress_races.py -k never_mix",
+    ),
+    Mutant(
+        "compiled-no-readers-role",
+        "the compiled short path reads while somebody reads",
+        (Edit("_port.c", "self->reader != Py_None || ", ""),),
+        CALLS,
+    ),
+    Mutant(
+        "compiled-nobody-woken",
+        "the compiled short path does not tell those who wait for the reader's role",
+        (Edit("_port.c", "if (!self->calm || !is_empty(self->waiting)) return 0;", "if (!self->calm) return 0;"),),
+        "test_socket_receiving.py -k reads_on",
+    ),
+    Mutant(
+        "compiled-event-forgotten",
+        "the compiled short path leaves without telling what came with the messages",
+        (Edit("_port.c", "return self->watched && is_empty(self->happenings);", "return self->watched;"),),
+        "test_socket_control.py test_socket_events.py",
     ),
 )

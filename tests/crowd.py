@@ -1,0 +1,81 @@
+"""A server with many strict peers, who is who, over TCP or TLS; and how many writes it took to reach one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket as _native
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import secure
+import world
+from pairs import SMALL
+from peer import Peer
+
+STREAMS = ("tcp", "tls")
+_DATA_SEGS_IN = 152  # where it is in Linux' struct tcp_info
+
+
+class Crowd:
+    """`join` adds a peer; `sockets` are the server's, in that order. Their handlers wait for the end of the test."""
+
+    def __init__(self, tls: Any = None, small: bool = False, **options: Any) -> None:
+        self.sockets: list[Any] = []
+        self.peers: list[Peer] = []
+        self._small = small
+        self._tls = tls
+        self._over = world.Event()
+        listener = world.raw_listener()
+        if small:
+            listener.setsockopt(_native.SOL_SOCKET, _native.SO_SNDBUF, SMALL)
+        secured = {} if tls is None else {"ssl": tls[0]}
+        self.server = world.Server(self._accept, sock=listener, **{"ping_interval": None, **secured, **options})
+
+    def _accept(self, ws: Any, request: Any) -> None:
+        self.sockets.append(ws)
+        self._over.wait()
+
+    def join(self, *headers: str) -> tuple[Any, Peer]:
+        count = len(self.sockets)
+        if self._tls is None:
+            peer = Peer.connect(self.server, "/", *headers)
+        else:
+            peer = secure.tls_client(self.server, self._tls[1])
+        if self._small:
+            tcp_of(peer).setsockopt(_native.SOL_SOCKET, _native.SO_RCVBUF, SMALL)
+        self.peers.append(peer)
+        world.eventually(lambda: len(self.sockets) > count)
+        return self.sockets[count], peer
+
+    def __enter__(self) -> Crowd:
+        self.server.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for peer in self.peers:
+            peer.close()
+        self._over.set()
+        self.server.close(clients="terminate")
+
+
+@contextlib.contextmanager
+def crowd(count: int = 0, **options: Any) -> Iterator[Crowd]:
+    """A server with so many peers already."""
+    with Crowd(**options) as made:
+        for _ in range(count):
+            made.join()
+        yield made
+
+
+def tcp_of(peer: Peer) -> Any:
+    return peer.sock.sock if isinstance(peer.sock, secure.Wire) else peer.sock
+
+
+def writes_seen(peer: Peer) -> int:
+    """How many segments with data came so far: on the loopback, one for each write that is not large."""
+    info = tcp_of(peer).getsockopt(_native.IPPROTO_TCP, _native.TCP_INFO, 256)
+    if len(info) < _DATA_SEGS_IN + 4:
+        pytest.skip("this system does not count segments")
+    return int(struct.unpack_from("=I", info, _DATA_SEGS_IN)[0])
