@@ -152,8 +152,9 @@ typedef struct {
 
 typedef enum { READING, WRITING } Role;
 
-/* Who has a role, by way of this module, if nobody needs to know more: what Python code holds itself is never this. */
-#define HOLDER Py_True
+/* Who has a role for as long as only this module knows. Before any Python code runs in between, the role gets an object
+   of its own: so that only the taker can give it back, whatever interrupts whom. */
+#define NOBODY_ELSE Py_True
 
 static void set_role(Port *self, Role role, PyObject *holder) {
     PyObject **place = role == READING ? &self->reader : &self->writer;
@@ -193,7 +194,24 @@ static int begin(Port *self, const Module *module, Role role, PyObject *holder) 
     return begun;
 }
 
-/* An exception came from Python code in the middle: the role is given back, and the connection dropped. */
+/* As the holder of a role, before Python code runs: the object that stands for the taking, made now if need be. A new
+   reference; never NULL. */
+static PyObject *announce(Port *self, Role role) {
+    PyObject *holder = role == READING ? self->reader : self->writer;
+    if (holder != NOBODY_ELSE) return Py_NewRef(holder);
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    holder = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
+    PyErr_Restore(type, value, trace);
+    if (holder == NULL) return Py_NewRef(NOBODY_ELSE); /* no memory: the worst is that another taker has to wait */
+    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
+    take(lock);
+    set_role(self, role, holder);
+    PyThread_release_lock(lock);
+    return holder;
+}
+
+/* An exception came in the middle: the role is given back, if it is still the holder's, and the connection dropped. */
 static void give_up(Port *self, const Module *module, PyObject *holder) {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
@@ -204,17 +222,18 @@ static void give_up(Port *self, const Module *module, PyObject *holder) {
 }
 
 /* Gives a role back; where more is to be done than that, by the long way. -1 with an exception. */
-static int leave(Port *self, const Module *module, Role role, PyObject *holder) {
+static int leave(Port *self, const Module *module, Role role) {
     PyThread_type_lock lock = ((Lock *)self->lock)->lock;
     take(lock);
     int left = may_leave(self, role);
     if (left) set_role(self, role, Py_None);
     PyThread_release_lock(lock);
     if (left) return 0;
-    PyObject *name = role == READING ? module->leave_reading : module->leave_writing;
+    PyObject *holder = announce(self, role), *name = role == READING ? module->leave_reading : module->leave_writing;
     PyObject *done = PyObject_CallMethodOneArg((PyObject *)self, name, holder);
     if (done == NULL) give_up(self, module, holder);
     Py_XDECREF(done);
+    Py_DECREF(holder);
     return done == NULL ? -1 : 0;
 }
 
@@ -254,27 +273,38 @@ static PyObject *store(Port *self, const Module *module, PyObject *messages, int
 }
 
 /* What `count` bytes in the buffer say. Anything but whole messages, and the end of a full buffer, is for the layers
-   above; then None is returned, for them to look again. NULL: an exception. */
+   above; then None is returned, for them to look again. NULL: an exception, and nothing after those bytes makes sense:
+   the connection is dropped. */
 static PyObject *understand(Port *self, const Module *module, PyObject *buffer, Py_ssize_t count, int wanted) {
-    PyObject *messages = PyList_New(0), *result = NULL;
-    if (messages == NULL) return NULL;
-    Py_ssize_t limit = self->max_payload > 0 ? self->max_payload : PY_SSIZE_T_MAX;
-    Py_ssize_t end = read_messages(messages, (const uint8_t *)PyByteArray_AS_STRING(buffer), 0, count,
-                                   self->server_side, limit);
+    PyObject *holder = NULL, *result = NULL, *messages = PyList_New(0);
+    PyObject *number = PyLong_FromSsize_t(count), *position = NULL;
+    Py_ssize_t limit = self->max_payload > 0 ? self->max_payload : PY_SSIZE_T_MAX, end = -1;
+    if (messages != NULL && number != NULL) {
+        const uint8_t *bytes = (const uint8_t *)PyByteArray_AS_STRING(buffer);
+        end = read_messages(messages, bytes, 0, count, self->server_side, limit);
+    }
     if (end == count && count < PyByteArray_GET_SIZE(buffer)) {
         self->received += count;
         result = store(self, module, messages, wanted);
-    } else if (end >= 0) {
-        PyObject *number = PyLong_FromSsize_t(count), *position = PyLong_FromSsize_t(end);
-        if (number != NULL && position != NULL) {
-            result = PyObject_CallMethodObjArgs((PyObject *)self, module->take_in, buffer, number, messages, position,
-                                                NULL);
-        }
-        Py_XDECREF(number);
-        Py_XDECREF(position);
+    } else if (end >= 0 && (position = PyLong_FromSsize_t(end)) != NULL) {
+        holder = announce(self, READING);
+        result = PyObject_CallMethodObjArgs((PyObject *)self, module->take_in, buffer, number, messages, position, NULL);
     }
-    Py_DECREF(messages);
+    if (result == NULL) {
+        if (holder == NULL) holder = announce(self, READING);
+        give_up(self, module, holder);
+    }
+    Py_XDECREF(holder);
+    Py_XDECREF(position);
+    Py_XDECREF(number);
+    Py_XDECREF(messages);
     return result;
+}
+
+/* As the reader: the stream of the peer is at its end. */
+static PyObject *note_end(Port *self, const Module *module) {
+    Py_DECREF(announce(self, READING)); /* held by the role */
+    return PyObject_CallMethodNoArgs((PyObject *)self, module->note_end);
 }
 
 static PyObject *port_read_alone(PyObject *object, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
@@ -282,8 +312,7 @@ static PyObject *port_read_alone(PyObject *object, PyTypeObject *class, PyObject
     Port *self = (Port *)object;
     const Module *module = PyType_GetModuleState(class);
     int wanted = count == 0;
-    PyObject *holder = wanted ? HOLDER : args[0];
-    if (!begin(self, module, READING, holder)) Py_RETURN_NONE;
+    if (!begin(self, module, READING, wanted ? NOBODY_ELSE : args[0])) Py_RETURN_NONE;
     PyObject *result = NULL, *buffer = Py_NewRef(self->buffer);
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
     Py_ssize_t read = receive(self->descriptor, PyByteArray_AS_STRING(buffer), (size_t)size);
@@ -292,23 +321,19 @@ static PyObject *port_read_alone(PyObject *object, PyTypeObject *class, PyObject
     } else if (read == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
         result = Py_NewRef(Py_None); /* somebody set a time-out of the system's (SO_RCVTIMEO): it is not the end */
     } else if (read != -2) {
-        result = PyObject_CallMethodNoArgs(object, module->note_end);
+        result = note_end(self, module);
     }
     Py_DECREF(buffer);
-    if (result == NULL && read > 0) {
-        give_up(self, module, holder); /* bytes were taken from the stream: nothing after them makes sense */
-        return NULL;
-    }
-    if (result != NULL) {
-        if (leave(self, module, READING, holder) == 0) return result;
-        Py_DECREF(result);
-        return NULL;
-    }
+    if (result == NULL && read > 0) return NULL;
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if (leave(self, module, READING, holder) < 0) PyErr_Clear();
+    if (leave(self, module, READING) < 0) {
+        Py_CLEAR(result);
+        if (type == NULL) return NULL;
+        PyErr_Clear(); /* the first counts */
+    }
     PyErr_Restore(type, value, trace);
-    return NULL;
+    return result;
 }
 
 /* --- Writing */
@@ -335,14 +360,18 @@ static Py_ssize_t offer(Port *self, const void *bytes, Py_ssize_t size) {
     return sent < 0 ? 0 : sent;
 }
 
-/* As the writer: leaves what the kernel did not take where the next attempt takes it from. -1: an exception. */
+/* As the writer: leaves what the kernel did not take where the next attempt takes it from. -1: an exception, and a frame
+   is cut: the connection is dropped. */
 static int put_rest(Port *self, const Module *module, const char *bytes, Py_ssize_t size) {
     PyObject *rest = PyBytes_FromStringAndSize(bytes, size);
     PyObject *put = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->out, module->append, rest);
-    if (put == NULL) give_up(self, module, HOLDER);
     Py_XDECREF(rest);
     Py_XDECREF(put);
-    return put == NULL ? -1 : 0;
+    if (put != NULL) return 0;
+    PyObject *holder = announce(self, WRITING);
+    give_up(self, module, holder);
+    Py_DECREF(holder);
+    return -1;
 }
 
 /* As the writer: frames the message and writes it. What the kernel did not take goes the long way. NULL: an exception,
@@ -354,7 +383,10 @@ static PyObject *write_message(Port *self, const Module *module, int opcode, con
     int masks = !self->server_side;
     *left = 0;
     if (masks && next_key(self, module, key) < 0) {
-        if (leave(self, module, WRITING, HOLDER) < 0) PyErr_Clear();
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        if (leave(self, module, WRITING) < 0) PyErr_Clear();
+        PyErr_Restore(type, value, trace);
         return NULL;
     }
     Py_ssize_t size = write_header(frame, FIN | opcode, masks, length);
@@ -365,13 +397,11 @@ static PyObject *write_message(Port *self, const Module *module, int opcode, con
     if (sent == size) Py_RETURN_TRUE;
     *left = 1;
     if (put_rest(self, module, (char *)frame + sent, size - sent) < 0) return NULL;
-    PyObject *number = PyLong_FromSsize_t(size), *result = NULL;
-    if (number == NULL) {
-        give_up(self, module, HOLDER);
-        return NULL;
-    }
-    result = PyObject_CallMethodObjArgs((PyObject *)self, module->send_rest, HOLDER, number, timeout, NULL);
-    Py_DECREF(number);
+    PyObject *holder = announce(self, WRITING), *number = PyLong_FromSsize_t(size), *result = NULL;
+    if (number == NULL) give_up(self, module, holder);
+    else result = PyObject_CallMethodObjArgs((PyObject *)self, module->send_rest, holder, number, timeout, NULL);
+    Py_XDECREF(number);
+    Py_DECREF(holder);
     return result;
 }
 
@@ -395,13 +425,13 @@ static PyObject *port_send_alone(PyObject *object, PyTypeObject *class, PyObject
         payload = PyBytes_AS_STRING(data);
         length = PyBytes_GET_SIZE(data);
     }
-    if (length > MOST_SENT || !begin(self, module, WRITING, HOLDER)) {
+    if (length > MOST_SENT || !begin(self, module, WRITING, NOBODY_ELSE)) {
         Py_XDECREF(encoded);
         Py_RETURN_FALSE;
     }
     result = write_message(self, module, opcode, payload, length, args[1], &left);
     Py_XDECREF(encoded);
-    if (result == NULL || left || leave(self, module, WRITING, HOLDER) == 0) return result;
+    if (result == NULL || left || leave(self, module, WRITING) == 0) return result;
     Py_DECREF(result);
     return NULL;
 }
@@ -411,13 +441,13 @@ static PyObject *port_post_alone(PyObject *object, PyTypeObject *class, PyObject
     Port *self = (Port *)object;
     const Module *module = PyType_GetModuleState(class);
     if (count != 1 || !PyBytes_Check(args[0])) return PyErr_Format(PyExc_TypeError, "expected a frame in bytes");
-    if (!begin(self, module, WRITING, HOLDER)) Py_RETURN_FALSE;
+    if (!begin(self, module, WRITING, NOBODY_ELSE)) Py_RETURN_FALSE;
     Py_ssize_t size = PyBytes_GET_SIZE(args[0]), sent = offer(self, PyBytes_AS_STRING(args[0]), size);
     if (sent < size) {
         if (put_rest(self, module, PyBytes_AS_STRING(args[0]) + sent, size - sent) < 0) return NULL;
         self->sent += size;
     }
-    if (leave(self, module, WRITING, HOLDER) < 0) return NULL;
+    if (leave(self, module, WRITING) < 0) return NULL;
     Py_RETURN_TRUE;
 }
 

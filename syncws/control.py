@@ -51,7 +51,7 @@ class Control(Lifecycle):
         self._outbox = None  # whole frames of messages nobody waits for, once there is one; see posting
         self._backlog = 0  # their bytes
         self._corks: list[object] = []  # one for each `cork` block that somebody is in
-        self._lost = False  # something was in `_out`, corked, when the connection went
+        self._lost = False  # something was in `_out` when the connection went
 
     # -- pings and pongs ----------------------------------------------------------------------------------
     def ping(self, data: Data = b"", *, mask: bool | None = None, ignore_closed: bool = False) -> None:
@@ -177,7 +177,7 @@ class Control(Lifecycle):
 
     def _drop_unwritten(self) -> None:
         """With the state lock, as the writer or without one: nothing more will be written."""
-        self._lost = self._lost or bool(self._corks and self._out)
+        self._lost = self._lost or bool(self._out)
         self._out.clear()
         self._buffered = 0
 

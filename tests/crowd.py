@@ -1,4 +1,4 @@
-"""A server with many strict peers, who is who, over TCP or TLS; and how many writes it took to reach one of them."""
+"""A server with many strict peers, who is who, over TCP or TLS; and in how many writes a socket sent what it sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pairs import SMALL
 from peer import Peer
 
 STREAMS = ("tcp", "tls")
-_DATA_SEGS_IN = 152  # where it is in Linux' struct tcp_info
+_DATA_SEGS_OUT = 156  # where it is in Linux' struct tcp_info
 
 
 class Crowd:
@@ -38,13 +38,11 @@ class Crowd:
         self._over.wait()
 
     def join(self, *headers: str) -> tuple[Any, Peer]:
-        count = len(self.sockets)
+        count, room = len(self.sockets), SMALL if self._small else None
         if self._tls is None:
-            peer = Peer.connect(self.server, "/", *headers)
+            peer = Peer.connect(self.server, "/", *headers, room=room)
         else:
-            peer = secure.tls_client(self.server, self._tls[1])
-        if self._small:
-            tcp_of(peer).setsockopt(_native.SOL_SOCKET, _native.SO_RCVBUF, SMALL)
+            peer = secure.tls_client(self.server, self._tls[1], room)
         self.peers.append(peer)
         world.eventually(lambda: len(self.sockets) > count)
         return self.sockets[count], peer
@@ -69,13 +67,9 @@ def crowd(count: int = 0, **options: Any) -> Iterator[Crowd]:
         yield made
 
 
-def tcp_of(peer: Peer) -> Any:
-    return peer.sock.sock if isinstance(peer.sock, secure.Wire) else peer.sock
-
-
-def writes_seen(peer: Peer) -> int:
-    """How many segments with data came so far: on the loopback, one for each write that is not large."""
-    info = tcp_of(peer).getsockopt(_native.IPPROTO_TCP, _native.TCP_INFO, 256)
-    if len(info) < _DATA_SEGS_IN + 4:
+def writes_of(ws: Any) -> int:
+    """How many segments with data left so far: on the loopback, one for each write that is not large."""
+    info = ws._transport.sock.getsockopt(_native.IPPROTO_TCP, _native.TCP_INFO, 256)
+    if len(info) < _DATA_SEGS_OUT + 4:
         pytest.skip("this system does not count segments")
-    return int(struct.unpack_from("=I", info, _DATA_SEGS_IN)[0])
+    return int(struct.unpack_from("=I", info, _DATA_SEGS_OUT)[0])

@@ -56,9 +56,7 @@ def _server(stack: Any, answer: Any, extra: bytes, small: bool, options: Any) ->
 
     server = stack.enter_context(world.Server(accept, sock=listener, **options))
     stack.callback(over.set)
-    peer = Peer.connect(server, "/", *answer, extra=extra)
-    if small:
-        peer.sock.setsockopt(_native.SOL_SOCKET, _native.SO_RCVBUF, SMALL)
+    peer = Peer.connect(server, "/", *answer, extra=extra, room=SMALL if small else None)
     assert arrived.wait(world.PATIENCE)
     return sockets[0], peer
 

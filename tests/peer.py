@@ -74,20 +74,26 @@ class Peer:
 
     @classmethod
     def connect(
-        cls, server: Any, target: str = "/", *headers: str, extra: bytes = b"", key: bytes | None = None
+        cls,
+        server: Any,
+        target: str = "/",
+        *headers: str,
+        extra: bytes = b"",
+        key: bytes | None = None,
+        room: int | None = None,
     ) -> Peer:
-        """The client's side of a handshake with a `Server`; `extra` follows in the same segment."""
+        """The client's side of a handshake with a `Server`; `extra` follows in the same segment. `room`: see `world`."""
         key = key or base64.b64encode(os.urandom(16))
         lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"]
         lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key.decode()}", *headers]
-        peer = cls.connect_with(server, "\r\n".join(lines).encode() + b"\r\n\r\n" + extra)
+        peer = cls.connect_with(server, "\r\n".join(lines).encode() + b"\r\n\r\n" + extra, room)
         assert accept_of(key) in peer.head
         return peer
 
     @classmethod
-    def connect_with(cls, server: Any, data: bytes) -> Peer:
+    def connect_with(cls, server: Any, data: bytes, room: int | None = None) -> Peer:
         """As `connect`, with a request made up elsewhere."""
-        peer = cls(world.raw_connection(("127.0.0.1", server.address()[1])), client=True)
+        peer = cls(world.raw_connection(("127.0.0.1", server.address()[1]), room), client=True)
         try:
             peer.sock.sendall(data)
             peer.head = peer.read_head()

@@ -106,9 +106,10 @@ def tls_peer(listener: Any, context: ssl.SSLContext, extra: bytes = b"") -> Peer
     return peer
 
 
-def tls_client(server: Any, context: ssl.SSLContext) -> Peer:
+def tls_client(server: Any, context: ssl.SSLContext, room: int | None = None) -> Peer:
     """A client of a syncws server."""
-    wire = Wire(world.raw_connection(server.address()), context, server_side=False, host="127.0.0.1").handshake()
+    sock = world.raw_connection(server.address(), room)
+    wire = Wire(sock, context, server_side=False, host="127.0.0.1").handshake()
     peer = Peer(wire, client=True)
     wire.sendall(
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -79,6 +79,15 @@ class Caller:
         self.ws.send(pieces())
         self.returned.append(number)
 
+    def do_send_corked(self) -> None:
+        numbers = []
+        with self.ws.cork():
+            for _ in range(self.rng.randrange(5)):
+                number, data = self._next()
+                self.ws.send(data)
+                numbers.append(number)
+        self.returned += numbers
+
     def do_send_in_a_hurry(self) -> None:
         number, data = self._next()
         try:

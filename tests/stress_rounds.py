@@ -177,6 +177,8 @@ def ended_well(ws: Any, told: list[Any]) -> None:
     # Whoever was in it needs a moment to leave.
     world.eventually(lambda: ws._reader is None and ws._writer is None, 2.0)
     assert ws._message_owner is None
+    assert not ws._corks
+    assert ws.bufferedAmount == 0
     world.eventually(lambda: ws._transport.sock.fileno() == -1, 2.0)
     # Free for others, or soon to be.
     assert ws._runtime.acquire(ws._lock, 2.0), "the state lock is held by nobody"

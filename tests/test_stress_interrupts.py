@@ -51,6 +51,14 @@ def send_fragments(ws: Any) -> None:
         world.sleep(0)
 
 
+def send_corked(ws: Any) -> None:
+    while True:
+        with ws.cork():
+            ws.send(b"z" * 300)
+            ws.send(b"z" * 3000)
+        world.sleep(0)
+
+
 def control(ws: Any) -> None:
     while True:
         ws.ping()
@@ -64,7 +72,7 @@ def end(ws: Any) -> None:
     raise ConnectionClosed(4001, "", True)
 
 
-WAYS = (receive, receive, receive, receive_in_time, send, send, send_fragments, control, end)
+WAYS = (receive, receive, receive, receive_in_time, send, send, send_fragments, send_corked, control, end)
 
 
 @each_stream
@@ -148,13 +156,17 @@ def shooter():
 
 def work(ws):
     while True:
-        kind = rng.randrange(6)
+        kind = rng.randrange(7)
         if kind == 0:
             ws.send(b"x" * 100)
         elif kind == 1:
             ws.send([b"x" * 10, b"y" * 3000])
         elif kind == 2:
             ws.ping()
+        elif kind == 5:
+            with ws.cork():
+                ws.send(b"x" * 100)
+                ws.send(b"x" * 100)
         elif kind == 3 and rng.random() < 0.1:
             ws.close(4000)
         elif kind == 4 and rng.random() < 0.1:

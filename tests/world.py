@@ -108,9 +108,15 @@ def serving(accept: Any = echo, **options: Any) -> Any:
         yield server
 
 
-def raw_connection(address: Any) -> Any:
-    """A plain TCP connection of this world, with a time-out."""
-    return socket.create_connection(address, timeout=PATIENCE)
+def raw_connection(address: Any, room: int | None = None) -> Any:
+    """A plain TCP connection of this world, with a time-out; with `room` for so many bytes that are not read."""
+    if room is None:
+        return socket.create_connection(address, timeout=PATIENCE)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)  # after the connection it would come too late
+    sock.settimeout(PATIENCE)
+    sock.connect(address)
+    return sock
 
 
 def raw_listener() -> Any:
