@@ -277,15 +277,16 @@ class Outgoing(Control):
     def _write_waiting(self, deadline: float | None) -> None:
         """As the writer: what was posted before this message leaves before it, as long as that may take."""
         assert self._transport is not None
-        while True:
+        with self._lock:
+            posts = len(self._outbox) if self._post_due() else 0
+        for left in range(posts, -1, -1):
             if self._out and not self._is_held():
                 self._write_out(self._transport, deadline)
-            with self._lock:
-                if not self._post_due():
-                    return
-                frame = self._next_post()
-            self._out.append(frame)
-            self.bytes_sent += len(frame)
+            if left:
+                with self._lock:
+                    frame = self._next_post()
+                self._out.append(frame)
+                self.bytes_sent += len(frame)
 
     def _write_out(self, transport: Transport, deadline: float | None) -> None:
         """As the writer: get what lies in `_out` out, as long as that may take."""

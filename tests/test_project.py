@@ -36,7 +36,7 @@ PURE = 1, 3  # ranks that know no socket, lock or thread, apart from these two:
 IMPURE = {"attendant", "transport"}
 DEPENDENCIES = {"h11"}
 TEST_COMMAND = (
-    "python3 -m venv .venv-test && .venv-test/bin/pip install -q '.[test]' && .venv-test/bin/python -m pytest"
+    "python3 -m venv .venv-test && .venv-test/bin/pip install -q '.[test]' && .venv-test/bin/pytest"
 )
 
 each_module = pytest.mark.parametrize("module", sorted(SOURCES))
