@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -167,7 +166,7 @@ def refuse(transport: Transport, error: HandshakeError) -> None:
     if error.status is None:
         return
     deadline = time.monotonic() + _LINGER
-    out: Out = deque([response_bytes(refusal(error))])
+    out: Out = [response_bytes(refusal(error))]
     try:
         while not transport.write(out):
             if not transport.wait(WRITE, remaining(deadline)):
@@ -199,7 +198,7 @@ class HandshakeSocket:
     def sendall(self, data: bytes) -> None:
         """Write all of `data`; TimeoutError if the client does not take it within a second."""
         deadline = time.monotonic() + _LINGER
-        out: Out = deque([data])
+        out: Out = [data]
         while data and not self._transport.write(out):
             if not self._transport.wait(WRITE, remaining(deadline)):
                 raise TimeoutError("the client does not take the answer")

@@ -10,7 +10,6 @@ import logging
 import socket as _socket
 import ssl as _ssl
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -216,7 +215,7 @@ class _Way:
         return transport
 
     def _shake_hands(self, transport: Transport) -> Opening:
-        out: Out = deque([self._handshake.request_bytes()])
+        out: Out = [self._handshake.request_bytes()]
         while not transport.write(out):
             if not transport.wait(WRITE | READ, remaining(self._deadline)):
                 raise TimeoutError("the server does not take the request")

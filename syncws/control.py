@@ -8,7 +8,6 @@ RFC 6455 section 5.5; the closing handshake: section 7.1.
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import Any
 
 from .buffers import Data, control_payload
@@ -23,7 +22,7 @@ from .transport import Out
 MAX_WAITING = 32
 _MAX_AWAITED = 16  # pings whose pongs are waited for to measure the latency
 
-_Queue = deque[tuple[bytes, "bool | None"]]
+_Queue = list[tuple[bytes, "bool | None"]]
 _Control = tuple[int, bytes, "bool | None"]
 
 
@@ -36,18 +35,18 @@ class Control(Lifecycle):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sender: Sender = Sender(masked=not self._server_side)
-        self._out: Out = deque()  # what the kernel did not take yet; the writer's
+        self._out: Out = []  # what the kernel did not take yet; the writer's
         self._buffered = 0  # its bytes when the writer last waited or left, for others to read
         self._corked = bytearray()  # what `send` left in `_out` last, corked; the writer's
         # Guarded by the state lock:
-        self._pongs: _Queue = deque()
-        self._pings: _Queue = deque()
+        self._pongs: _Queue = []
+        self._pings: _Queue = []
         self._close_frame: bytes | None = None  # the payload of our Close, waiting to be written
         self._close_queued = False  # the Close is in `_out` or out: nothing follows it
         self._broken = False  # the transport refused to be written to
         self._half_closed = False
         self._lingers = False
-        self._awaited: deque[tuple[bytes, float]] = deque(maxlen=_MAX_AWAITED)
+        self._awaited: list[tuple[bytes, float]] = []
         self._outbox = None  # whole frames of messages nobody waits for, once there is one; see posting
         self._backlog = 0  # their bytes
         self._corks: list[object] = []  # one for each `cork` block that somebody is in
@@ -83,7 +82,7 @@ class Control(Lifecycle):
             queue.clear()
         queue.append((payload, mask))
         if queue is self._pings:
-            self._awaited.append((payload, time.monotonic()))
+            self._awaited = [*self._awaited[1 - _MAX_AWAITED :], (payload, time.monotonic())]
 
     def _answer_ping(self, payload: bytes) -> None:
         """As the reader: put the pong under control frames; `_flush` sends it."""
@@ -97,7 +96,7 @@ class Control(Lifecycle):
             if not any(sent == payload for sent, _ in self._awaited):
                 return
             while True:
-                sent, when = self._awaited.popleft()
+                sent, when = self._awaited.pop(0)
                 if sent == payload:
                     self.latency = time.monotonic() - when
                     return
@@ -219,7 +218,7 @@ class Control(Lifecycle):
         """With the state lock: the next frame, of a control frame opcode, payload and mask. The Close is the last."""
         for opcode, queue in ((PONG, self._pongs), (PING, self._pings)):
             if queue:
-                return (opcode, *queue.popleft())
+                return (opcode, *queue.pop(0))
         if self._post_due():
             return self._next_post()
         if self._close_frame is None:

@@ -113,7 +113,7 @@ class Dispatching(Incoming):
         """With the state lock: an event that nobody listens to is put aside, which takes no thread."""
         if self._next() != "event" or self._has_listeners(self._happenings[0][1].type):
             return False
-        event = self._happenings.popleft()[1]
+        event = self._happenings.pop(0)[1]
         if event.type in _KEPT and not self._close_fired:
             self._kept[event.type] = event
         self._note_told(event)
@@ -148,7 +148,7 @@ class Dispatching(Incoming):
                 self._done = False
                 self._happenings.append((self._decoded, event))
             elif event is not None:
-                self._happenings.appendleft((0, event))
+                self._happenings.insert(0, (0, event))
         if type == "message":
             with self._lock:
                 self._read_by_hand = False
@@ -242,7 +242,7 @@ class Dispatching(Incoming):
         with self._lock:
             if self._next() != "event" or self._settle_unheard():
                 return
-            event = self._happenings.popleft()[1]
+            event = self._happenings.pop(0)[1]
             if event.type == "close":
                 self._close_fired = True
                 self._kept.clear()  # nothing fires after it

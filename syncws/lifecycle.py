@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -95,7 +94,7 @@ class Lifecycle(EventTarget, Port):
         self._released = False  # the descriptor is given back
         self._registry: dict[Any, Any] | None = None  # of the server; we leave it when CLOSED
         self._timers: list[Timer] = []
-        self._happenings: deque[tuple[int, Event]] = deque()  # events to be told; see dispatch
+        self._happenings: list[tuple[int, Event]] = []  # events to be told; see dispatch
 
     def _renew_lock(self) -> None:
         self._lock = new_lock(self._runtime)
@@ -207,7 +206,7 @@ class Lifecycle(EventTarget, Port):
             timer.cancel()
         if self._registry is not None:
             self._registry.pop(self, None)
-        happenings = deque((*self._happenings, (self._messages_decoded(), self._close_event())))
+        happenings = [*self._happenings, (self._messages_decoded(), self._close_event())]
         # In one statement: whatever interrupts, CLOSED comes with its event, once.
         self._state, self._happenings = CLOSED, happenings
         self._release_if_free()

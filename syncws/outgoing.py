@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from .attendant import TICK
 from .buffers import Data, Payload, as_bytes, fragment_of, kind_of
 from .control import Control
+from .errors import ConnectionClosed
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
@@ -176,8 +177,9 @@ class Outgoing(Control):
                 self._plain = self._sender.plain
             self._write(buffers, deadline)
             cut = False
-        except ValueError:
-            cut = False  # text that is no Unicode, or a bad mask: found out before anything was done
+        except (ValueError, ConnectionClosed):
+            # Text that is no Unicode, a bad mask, or closed while others were sent: before anything was done.
+            cut = False
             raise
         except OSError as error:
             if deadline is not None and isinstance(error, TimeoutError):
@@ -282,9 +284,10 @@ class Outgoing(Control):
         for left in range(posts, -1, -1):
             if self._out and not self._is_held():
                 self._write_out(self._transport, deadline)
+            with self._lock:
+                self._refuse_unless_open()
+                frame = self._next_post() if left else b""
             if left:
-                with self._lock:
-                    frame = self._next_post()
                 self._out.append(frame)
                 self.bytes_sent += len(frame)
 

@@ -35,8 +35,8 @@ class Port:
     _writer: object = None
     _message_owner: Any = None
     _waiting: list[Lock]  # whom a change must be told to
-    _pongs: deque[Any]
-    _pings: deque[Any]
+    _pongs: list[Any]
+    _pings: list[Any]
     _outbox: Any = None
     _calm: bool = False  # OPEN, not paused, no end in sight
     _watched: bool = False  # by the attendant
@@ -44,12 +44,12 @@ class Port:
     # The reader's:
     _buffer: bytearray
     _inbox: deque[Any]
-    _happenings: deque[Any]
+    _happenings: list[Any]
     _between: bool = False  # the receiver is between two messages
     _max_payload: int = 0
     _decoded: int = 0
     # The writer's:
-    _out: deque[Any]
+    _out: list[Any]
     _plain: bool = False  # a message needs nothing but framing
 
     def _read_alone(self, role: object = None, /) -> Any:

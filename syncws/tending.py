@@ -5,6 +5,7 @@ Rank 4, over Dispatching. All of this runs on the attendant's thread: nothing he
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .dispatch import Dispatching
@@ -29,7 +30,7 @@ class Tended(Dispatching):
         if self._state == OPEN and self._is_read():
             return self._tend_read()
         if self._state in (OPEN, CLOSING):
-            self._mind()
+            self._mind(self._mind_once)
         with self._lock:
             if self._state == CLOSED and self._happenings:
                 return 0  # a close that hesitates, or did so a moment ago: the next tick sees to it
@@ -41,6 +42,8 @@ class Tended(Dispatching):
 
     def _tend_read(self) -> int | None:
         """On the attendant: somebody reads; look again at the next tick, and write what could not be written."""
+        if self._out or self._outbox:
+            self._mind(self._flush)
         with self._lock:
             events = self._events_wanted() or 0
             if events & WRITE:
@@ -69,10 +72,10 @@ class Tended(Dispatching):
         if not self._minding:
             super()._attend()
 
-    def _mind(self) -> None:
+    def _mind(self, work: Callable[[], None]) -> None:
         self._minding = True
         try:
-            self._mind_once()
+            work()
         finally:
             self._minding = False
 

@@ -10,15 +10,13 @@ import contextlib
 import socket
 import ssl
 import time
-from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from .runtime import READ, WRITE, Runtime, remaining
 
 Buffer = bytes | bytearray | memoryview
-Out = deque[Buffer]
+Out = list[Buffer]
 
 # Without this flag (Windows) the socket itself is made non-blocking and every read waits first.
 _DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
@@ -127,7 +125,7 @@ class Transport:
                 if len(out) == 1:
                     sent = self._sock.send(out[0], _DONT_WAIT)
                 else:
-                    sent = self._sock.sendmsg(list(islice(out, _MOST_BUFFERS)), (), _DONT_WAIT)
+                    sent = self._sock.sendmsg(out[:_MOST_BUFFERS], (), _DONT_WAIT)
             except BlockingIOError:
                 return False
             _consume(out, sent)
@@ -197,7 +195,7 @@ class TLSTransport(Transport):
         )
         self._holding = False  # data was decrypted, or can be, that the last read did not take
         self._ciphertext = bytearray(4096)
-        self._unsent: Out = deque()  # ciphertext the kernel did not take; the writer's
+        self._unsent: Out = []  # ciphertext the kernel did not take; the writer's
 
     def handshake(self, deadline: float | None) -> None:
         """The TLS handshake. Raises ssl.SSLError, TimeoutError, or ConnectionError at the end of the stream."""
@@ -336,13 +334,16 @@ def _told(question: Callable[[], Any]) -> Any:
 
 def _consume(out: Out, count: int) -> None:
     """Remove `count` bytes from the left of `out`."""
-    while count:
-        size = len(out[0])
+    whole = 0
+    for buffer in out:
+        size = len(buffer)
         if size > count:
-            out[0] = memoryview(out[0])[count:]
-            return
-        out.popleft()
+            break
+        whole += 1
         count -= size
+    del out[:whole]
+    if count:
+        out[0] = memoryview(out[0])[count:]
 
 
 def connect(

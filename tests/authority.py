@@ -1,4 +1,4 @@
-"""A certificate authority: trustme's, or where that cannot be had (it needs a compiler) the same by the openssl command."""
+"""A certificate authority: trustme's, or where that cannot be had the same by the openssl command."""
 
 from __future__ import annotations
 

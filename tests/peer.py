@@ -82,7 +82,7 @@ class Peer:
         key: bytes | None = None,
         room: int | None = None,
     ) -> Peer:
-        """The client's side of a handshake with a `Server`; `extra` follows in the same segment. `room`: see `world`."""
+        """The client's side of a handshake with a `Server`; `extra` follows in its segment. `room`: see `world`."""
         key = key or base64.b64encode(os.urandom(16))
         lines = [f"GET {target} HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"]
         lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key.decode()}", *headers]

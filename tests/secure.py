@@ -75,6 +75,9 @@ class Wire:
         self.tls.write(data)
         self._flush()
 
+    def setsockopt(self, *option: Any) -> None:
+        self.sock.setsockopt(*option)
+
     def records(self, data: bytes) -> bytes:
         """The ciphertext of `data`, not sent."""
         self.tls.write(data)

@@ -142,14 +142,14 @@ def test_nothing_is_kept_by_calls_that_work_or_fail() -> None:
 
     held = []
     tracemalloc.start()
-    for rounds in (20, 200):
+    for rounds in (20, 2000):
         for _ in range(rounds):
             calls()
         gc.collect()
         held.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    # The smallest object, kept by each round, would be more.
-    assert held[1] - held[0] < 5000
+    # The smallest object, kept by each round, would be more; other threads of the tests may make some of their own.
+    assert held[1] - held[0] < 50_000
 
 
 # -- threads

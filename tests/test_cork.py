@@ -1,4 +1,4 @@
-"""`cork`: what is sent inside leaves together, whole and in order, and whatever happens inside, nothing is left held."""
+"""`cork`: what is sent inside leaves together, whole and in order; whatever happens there, nothing is left held."""
 
 from __future__ import annotations
 
@@ -471,7 +471,7 @@ def test_its_end_waits_for_the_peer_to_read(side: str) -> None:
 
 
 def test_a_send_inside_keeps_its_time_limit() -> None:
-    with connected(small=True, compression=False) as (ws, peer):
+    with connected(small=True, compression=False) as (ws, _):
         with pytest.raises(ConnectionClosed), ws.cork():
             ws.send("held", timeout=0)
             with pytest.raises(TimeoutError):

@@ -98,9 +98,15 @@ def test_pings_are_not_answered_without_auto_pong_but_told() -> None:
 
 @quick_ticks
 @each_side
-def test_a_ping_and_a_pong_are_told_with_their_payload(side: str) -> None:
+@pytest.mark.parametrize("read", [False, True])
+def test_a_ping_and_a_pong_are_told_with_their_payload(side: str, read: bool, monkeypatch: Any) -> None:
+    if read:
+        monkeypatch.setattr(Tended, "_tend", lambda self, ticked: 0)  # the attendant helps nobody out
     with connected(side) as (ws, peer):
         journal = Journal(ws, "ping", "pong")
+        if read:
+            spawn(ws.recv)
+            eventually(lambda: ws._reader)
         peer.send(PING, b"a")
         peer.send(PONG, b"b")
         eventually(lambda: journal.told == ["ping", "pong"])

@@ -5,7 +5,6 @@ Few rounds by default; SYNCWS_STRESS=full for thousands (then marked `stress`: -
 
 from __future__ import annotations
 
-import collections
 import os
 import random
 import sys
@@ -310,7 +309,7 @@ def test_two_threads_are_never_inside_one_ssl_object(certificates):
 
     def write(transport: TLSTransport) -> None:
         for _ in range(total // len(piece)):
-            out: Any = collections.deque([piece])
+            out: Any = [piece]
             while not transport.write(out):
                 assert transport.wait(WRITE, 10)
 

@@ -8,7 +8,6 @@ import os
 import socket as _native
 import struct
 import time
-from collections import deque
 from typing import Any
 
 import pytest
@@ -137,7 +136,7 @@ def drain(transport: Any, size: int) -> bytes:
 def test_what_is_written_arrives_whole_and_in_order(buffers: Any, most: int, linked: Any) -> None:
     left, right = linked
     left._sock, right._sock = Flawed(left._sock, most), Flawed(right._sock, most)
-    out, expected = deque(buffers), b"".join(buffers)
+    out, expected = list(buffers), b"".join(buffers)
     receiving = spawn(drain, right, len(expected))
     while not left.write(out):
         left.wait(WRITE, 5)
@@ -149,7 +148,7 @@ def test_what_the_kernel_does_not_take_is_left(linked: Any) -> None:
     left, right = linked
     size = 8 << 20
     payload = bytes(range(256)) * (size // 256)
-    out = deque([b"head", payload])
+    out = [b"head", payload]
     assert left.write(out) is False
     assert out or left.wants_to_write()
     assert left.wait(WRITE, 0.01) == 0
@@ -164,16 +163,16 @@ def test_an_error_of_writing_is_raised_as_it_is(name: str, linked: Any) -> None:
     left, _ = linked
     left._sock = Flawed(left._sock, fail=failing(getattr(errno, name)))
     with pytest.raises(OSError) as caught:
-        left.write(deque([b"x"]))
+        left.write([b"x"])
     assert caught.value.errno == getattr(errno, name)
 
 
 def test_waiting_for_both_ends_with_either(linked: Any) -> None:
     left, right = linked
-    while left.write(deque([bytes(65536)])):
+    while left.write([bytes(65536)]):
         pass
     assert left.wait(READ | WRITE, 0.01) == 0
-    right.write(deque([b"x"]))
+    right.write([b"x"])
     assert left.wait(READ | WRITE, 5) & READ
 
 
@@ -183,7 +182,7 @@ def test_waiting_for_both_ends_with_either(linked: Any) -> None:
 def test_unread_bytes_are_seen_and_not_taken(linked: Any) -> None:
     left, right = linked
     assert not left.has_unread()
-    right.write(deque([b"x"]))
+    right.write([b"x"])
     eventually(left.has_unread)
     assert left.has_unread() and left.read(bytearray(5), 0) == 1
     assert not left.has_unread()
@@ -191,7 +190,7 @@ def test_unread_bytes_are_seen_and_not_taken(linked: Any) -> None:
 
 def test_what_was_decrypted_and_not_taken_is_held(linked: Any) -> None:
     left, right = linked
-    right.write(deque([b"ab"]))
+    right.write([b"ab"])
     assert left.read(bytearray(1), 5) == 1
     assert left.holds_data() == isinstance(left, TLSTransport)
     assert left.has_unread()
@@ -204,7 +203,7 @@ def test_who_finished_writing_still_reads(linked: Any) -> None:
     left, right = linked
     left.finish_writing()
     assert right.read(bytearray(5), 5) == 0
-    right.write(deque([b"bye"]))
+    right.write([b"bye"])
     assert left.read(bytearray(5), 5) == 3
 
 

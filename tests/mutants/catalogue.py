@@ -196,16 +196,10 @@ MUTANTS = (
         CALLS,
     ),
     Mutant(
-        "compiled-no-message-lock",
-        "the compiled short path sends a message between the fragments of another",
-        (Edit("_port.c", "self->message_owner == Py_None && ", ""),),
-        "test_stress_races.py -k never_mix",
-    ),
-    Mutant(
         "compiled-no-readers-role",
         "the compiled short path reads while somebody reads",
         (Edit("_port.c", "self->reader != Py_None || ", ""),),
-        CALLS,
+        "test_socket_receiving.py -k reads_on",
     ),
     Mutant(
         "compiled-nobody-woken",
@@ -217,6 +211,6 @@ MUTANTS = (
         "compiled-event-forgotten",
         "the compiled short path leaves without telling what came with the messages",
         (Edit("_port.c", "return self->watched && is_empty(self->happenings);", "return self->watched;"),),
-        "test_socket_control.py test_socket_events.py",
+        "test_socket_control.py -k are_told",
     ),
 )
