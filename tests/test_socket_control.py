@@ -100,7 +100,7 @@ def test_pings_are_not_answered_without_auto_pong_but_told() -> None:
 @each_side
 @pytest.mark.parametrize("read", [False, True])
 def test_a_ping_and_a_pong_are_told_with_their_payload(side: str, read: bool, monkeypatch: Any) -> None:
-    if read:
+    if read and side == "client":  # on a server's, whose thread is busy in accept(), it finds another for the listeners
         monkeypatch.setattr(Tended, "_tend", lambda self, ticked: 0)  # the attendant helps nobody out
     with connected(side) as (ws, peer):
         journal = Journal(ws, "ping", "pong")

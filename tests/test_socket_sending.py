@@ -11,6 +11,7 @@ from peer import BINARY, CONTINUE, PING, TEXT, Frame, Peer
 from world import PATIENCE, Event, Socket, eventually, serving, spawn, url_of
 
 import syncws
+from syncws.sender import Sender
 
 DEFLATE = ("Sec-WebSocket-Extensions: permessage-deflate",)
 
@@ -329,6 +330,29 @@ def test_buffered_amount_is_what_a_send_has_not_got_rid_of() -> None:
         assert peer.read().payload == BLOCKING
         sending.result()
         assert ws.bufferedAmount == 0
+
+
+@each_side
+def test_one_message_at_a_time_is_framed_and_written(side: str, monkeypatch: Any) -> None:
+    inside, go_on = Event(), Event()
+    message = Sender.message
+
+    def slow(sender: Any, opcode: int, payload: Any, *how: Any) -> Any:
+        if len(payload) > 100_000:
+            inside.set()
+            assert go_on.wait(PATIENCE)
+        return message(sender, opcode, payload, *how)
+
+    monkeypatch.setattr(Sender, "message", slow)
+    with connected(side, compression=False) as (ws, peer):
+        sending = spawn(ws.send, bytes(100_001))
+        assert inside.wait(PATIENCE)
+        with pytest.raises(TimeoutError):
+            ws.send("small", timeout=0.05)
+        go_on.set()
+        assert len(peer.read().payload) == 100_001
+        sending.result()
+        still_works(ws, peer)
 
 
 @each_side

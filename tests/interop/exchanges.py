@@ -79,6 +79,25 @@ class Exchanges:
             link.ours_arrive(TEXT_OF_3_MB, BINARY_OF_3_MB)
             link.theirs_arrive(TEXT_OF_3_MB, BINARY_OF_3_MB)
 
+    def test_what_is_corked_arrives_and_broadcasts_between(self, peer: Any, who: str, case: Case) -> None:
+        """What is sent for all is not in our compressor's window, and is in theirs."""
+        with linked(peer, who, case) as link:
+            for message in (UNLIKE, *MESSAGES, UNLIKE):
+                send = link.ws.send if link.server is None else link.server.broadcast
+                sending = world.spawn(self.send_twice_corked, link.ws, UNLIKE)
+                check_same(peer.recv_many(2), [UNLIKE, UNLIKE])
+                sending.result()
+                sending = world.spawn(send, message)
+                check_same([peer.recv()], [message])
+                sending.result()
+            link.theirs_arrive("that was all")
+
+    @staticmethod
+    def send_twice_corked(ws: Any, message: str) -> None:
+        with ws.cork():
+            ws.send(message)
+            ws.send(message)
+
     @only("deflate", "we-forget", "they-forget", *SMALL_WINDOWS)
     def test_windows_are_as_agreed(self, peer: Any, who: str, case: Case) -> None:
         """What a sender remembers costs next to nothing; what it must not remember costs the same again."""

@@ -51,10 +51,11 @@ CASES = {
 class Link:
     """`ws` is ours; what `peer` does is told to it by commands."""
 
-    def __init__(self, ws: Any, peer: RemotePeer, agreed: dict[str, Any]) -> None:
+    def __init__(self, ws: Any, peer: RemotePeer, agreed: dict[str, Any], server: Any = None) -> None:
         self.ws = ws
         self.peer = peer
         self.agreed = agreed
+        self.server = server  # of ours, if they connect
 
     def ours_arrive(self, *messages: str | bytes) -> None:
         """What we send comes out there, unchanged and in order."""
@@ -154,4 +155,4 @@ def _they_connect(
         port = stack.enter_context(glue.one_segment(port, 2 + len(hello)))
     agreed = peer.call("connect", url=f"ws://127.0.0.1:{port}/", compression=case.theirs, protocols=theirs)
     world.eventually(lambda: accepted)
-    return Link(accepted[0], peer, agreed)
+    return Link(accepted[0], peer, agreed, server)

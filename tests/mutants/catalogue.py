@@ -193,7 +193,7 @@ MUTANTS = (
         "compiled-no-writers-role",
         "the compiled short path writes while somebody writes",
         (Edit("_port.c", "self->writer == Py_None && ", ""),),
-        CALLS,
+        "test_socket_sending.py -k one_message_at_a_time",
     ),
     Mutant(
         "compiled-no-readers-role",
