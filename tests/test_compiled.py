@@ -83,6 +83,7 @@ def test_importing_leaves_the_gil_off() -> None:
 
 
 @needs_compiled
+@world.untraced
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="about Linux")
 def test_other_interpreters_may_import_it() -> None:
     source = """

@@ -306,15 +306,17 @@ def test_a_ping_of_the_keepalive_takes_it_along() -> None:
 
 @each_side
 @quick_ticks
-def test_a_control_frame_that_the_system_does_not_take_at_once_does_not_wait_for_the_end(side: str) -> None:
+@pytest.mark.parametrize("before", [[], ["before it"]])
+def test_a_control_frame_that_the_system_does_not_take_at_once_does_not_wait_for_the_end(before: Any, side: str) -> None:
     with connected(side, small=True, compression=False) as (ws, peer):
         filling = fill(ws)
         with ws.cork():
-            ws.send("before it")
+            for text in before:
+                ws.send(text)
             ws.ping(b"p")
             assert ws.bufferedAmount > 0
             read_filling(peer, filling)
-            assert texts(peer, 1) == ["before it"]
+            assert [peer.read().payload.decode() for _ in before] == before
             assert peer.read().opcode == PING
             ws.send("behind it")
         assert texts(peer, 1) == ["behind it"]

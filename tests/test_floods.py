@@ -77,6 +77,7 @@ def test_what_is_announced_is_not_allocated(server: Program) -> None:
         peer.close()
 
 
+@world.untraced
 @pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
 def test_fragments_cost_no_more_than_their_bytes_and_linear_time(server: Program, opcode: int) -> None:
     times = []

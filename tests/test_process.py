@@ -282,6 +282,25 @@ assert all(task.result() for task in talking)
 server.close()
 say("parent done")
 """
+CORKED = """
+server = Server(world.echo, host="127.0.0.1", port=0).start()
+ws = Socket(world.url_of(server))
+cork = ws.cork()
+cork.__enter__()
+ws.send("held")
+def child():
+    try:
+        cork.__exit__(None, None, None)
+    except syncws.ConnectionClosed as error:
+        assert "parent" in str(error), error
+    else:
+        raise AssertionError("it works in the child")
+assert joined(in_child(child)) == 0
+cork.__exit__(None, None, None)
+assert ws.recv(10) == "held"
+server.close()
+say("parent done")
+"""
 LISTEN_FIRST = """
 served = []
 def accept(ws, request):
@@ -304,8 +323,8 @@ say("parent done")
 
 @pytest.mark.parametrize(
     ("source", "children"),
-    [(STRANGER, 3), (TRAFFIC, 10), (LISTEN_FIRST, 2)],
-    ids=["strangers", "traffic", "listen first"],
+    [(STRANGER, 3), (TRAFFIC, 10), (LISTEN_FIRST, 2), (CORKED, 1)],
+    ids=["strangers", "traffic", "listen first", "corked"],
 )
 def test_a_fork_leaves_the_parent_its_connections(source: str, children: int) -> None:
     with Program(FORK + source) as program:
