@@ -12,20 +12,14 @@ import logging
 import os
 import ssl
 import sys
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from . import __version__, demo, talk
-from .errors import ConnectionClosed
 from .exchange import Request
-from .runtime import Condition, Runtime, deadline_after, remaining
 from .server import Server
 from .talk import complain, say, visible
 from .url import join_host
-
-_TAKING = 1.0  # seconds that all clients together have to take one message of a broadcast
-_WAITING = 64  # messages that wait for their broadcast, before those who send them have to
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,43 +174,13 @@ def _echo(ws: Any, request: Request) -> None:
 
 
 class _Relay:
-    """Sends each message to all clients, from one loop, so that all of them see the same order.
-
-    The clients have a second for each message, all together. One that takes nothing any more is dropped
-    at its end: so it delays the others once, and those with room in their connection miss nothing.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[str | bytes] = deque()
+    """Sends each message to all clients, one message at a time, so that all of them see the same order."""
 
     def start(self, server: Server) -> None:
-        runtime: Runtime = server._runtime
-        self._lock = runtime.lock()  # guards `_waiting`
-        self._changed = Condition(runtime, self._lock)
-        runtime.spawn("syncws-relay", self._run, server)
+        self._server = server
+        self._lock = server._runtime.lock()
 
     def accept(self, ws: Any, request: Request) -> None:
         for message in ws:
-            self._put(message)
-
-    def _put(self, message: str | bytes) -> None:
-        with self._lock:
-            while len(self._waiting) >= _WAITING:
-                self._changed.wait()
-            self._waiting.append(message)
-            self._changed.notify_all()
-
-    def _take(self) -> str | bytes:
-        with self._lock:
-            while not self._waiting:
-                self._changed.wait()
-            self._changed.notify_all()
-            return self._waiting.popleft()
-
-    def _run(self, server: Server) -> None:
-        while True:
-            message = self._take()
-            deadline = deadline_after(_TAKING)
-            for ws in server.clients:
-                with contextlib.suppress(ConnectionClosed, TimeoutError):
-                    ws.send(message, timeout=remaining(deadline))
+            with self._lock:
+                self._server.broadcast(message)

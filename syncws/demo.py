@@ -20,14 +20,16 @@ _PAUSE = 0.12  # seconds, for whoever reads along
 _PATIENCE = 10.0  # seconds after which what should happen at once has failed
 _CROWD = 50
 
-_members: list[Any] = []
-
 
 def run(options: argparse.Namespace) -> int:
     """`demo`: returns the exit status."""
     print("syncws: a short tour. Everything below goes over real sockets on this machine.")
-    routes = {"/echo": _echo, "/chat": _chat}
-    with Server(routes, host="127.0.0.1", port=0, compression=True) as server:
+
+    def chat(ws: Any, request: Request) -> None:
+        for message in ws:
+            server.broadcast(f"{request.query['name'][0]}: {message}")
+
+    with Server({"/echo": _echo, "/chat": chat}, host="127.0.0.1", port=0, compression=True) as server:
         url = f"ws://127.0.0.1:{server.address()[1]}"
         _title("A server", "one thread for each connection, blocking calls, no event loop")
         _line(f"listening on {url}/, with /echo and /chat")
@@ -62,16 +64,6 @@ def _echo(ws: Any, request: Request) -> None:
         ws.send(message)
 
 
-def _chat(ws: Any, request: Request) -> None:
-    _members.append(ws)
-    try:
-        for message in ws:
-            for member in tuple(_members):
-                member.send(f"{request.query['name'][0]}: {message}", timeout=1)
-    finally:
-        _members.remove(ws)
-
-
 # -- the steps ----------------------------------------------------------------------------------------------
 
 
@@ -96,7 +88,6 @@ def _listening(url: str) -> None:
     clients = [Socket(f"{url}/chat?name={name}") for name in ("anna", "ben", "cleo")]
     for name, ws in zip(("anna", "ben", "cleo"), clients, strict=True):
         ws.onmessage = _listener(name, heard)
-    _until(lambda: len(_members) == len(clients))
     clients[0].send("hello, both of you")
     _until(lambda: len(heard) == 3)
     for text in sorted(heard):

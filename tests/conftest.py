@@ -62,12 +62,20 @@ def client_tls(authority: Any) -> ssl.SSLContext:
 
 @pytest.fixture
 def quick_ticks() -> Any:
-    """The attendant looks around every 0.05 s, not every 0.2: for tests about what it does then. Call it to end that."""
+    """The attendant looks around every 0.05 s, not 0.2: for tests about what it does then. Call it to end that."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
             if name.startswith("syncws.") and hasattr(module, "TICK"):
                 patch.setattr(module, "TICK", 0.05)
         yield patch.undo
+
+
+@pytest.fixture
+def unattended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attendant minds no connection, and helps nobody out; its timers go on."""
+    from syncws.attendant import Attendant
+
+    monkeypatch.setattr(Attendant, "_tend", lambda self, charge, ticked: self._watched.add(charge))
 
 
 @pytest.fixture(autouse=True)

@@ -109,7 +109,8 @@ def mutated(mutant: Mutant, sources: dict[str, str]) -> dict[str, str]:
 
 
 def sources_of(package: Path) -> dict[str, str]:
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted(package.glob("*.[cp]*")) if path.suffix in (".c", ".py")}
+    paths = [path for path in sorted(package.glob("*.[cp]*")) if path.suffix in (".c", ".py")]
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
 # -- hunting it ------------------------------------------------------------------------------------------------------

@@ -307,7 +307,7 @@ def test_a_ping_of_the_keepalive_takes_it_along() -> None:
 @each_side
 @quick_ticks
 @pytest.mark.parametrize("before", [[], ["before it"]])
-def test_a_control_frame_that_the_system_does_not_take_at_once_does_not_wait_for_the_end(before: Any, side: str) -> None:
+def test_a_control_frame_that_the_system_does_not_take_does_not_wait_for_the_end(before: Any, side: str) -> None:
     with connected(side, small=True, compression=False) as (ws, peer):
         filling = fill(ws)
         with ws.cork():

@@ -52,7 +52,7 @@ NAMES = {mutant.name for mutant in mutants.MUTANTS}
     ("where", "old", "new", "expected"),
     [
         ("f", "a and b", "a", "def f():\n    if a and c:\n        pass\n    return a"),
-        ("f", "return (a\n and b)", "return 1\nreturn 2", "def f():\n    if a and c:\n        pass\n    return 1\n    return 2"),
+        ("f", "return (a\n and b)", "x()\ny()", "def f():\n    if a and c:\n        pass\n    x()\n    y()"),
         ("f", "if a and c:\n    pass", "pass", "def f():\n    pass\n    return a and b"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Pings, pongs, keepalive, back-pressure and the counters of a `Socket`, on either side."""
+"""Pings, pongs, keepalive and the counters of a `Socket`, on either side."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from pairs import BLOCKING, SIDES, Journal, connected, quick_ticks, still_works
-from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload, frame
+from peer import CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload
 from world import PATIENCE, Event, Socket, eventually, serving, sleep, spawn, url_of
 
 import syncws
-from syncws.tending import Tended
 from syncws.transport import Transport
 
 each_side = pytest.mark.parametrize("side", SIDES)
@@ -99,9 +98,9 @@ def test_pings_are_not_answered_without_auto_pong_but_told() -> None:
 @quick_ticks
 @each_side
 @pytest.mark.parametrize("read", [False, True])
-def test_a_ping_and_a_pong_are_told_with_their_payload(side: str, read: bool, monkeypatch: Any) -> None:
-    if read and side == "client":  # on a server's, whose thread is busy in accept(), it finds another for the listeners
-        monkeypatch.setattr(Tended, "_tend", lambda self, ticked: 0)  # the attendant helps nobody out
+def test_a_ping_and_a_pong_are_told_with_their_payload(side: str, read: bool, request: Any) -> None:
+    if read and side == "client":  # where a server's thread is busy in accept(), listeners wait for the attendant
+        request.getfixturevalue("unattended")
     with connected(side) as (ws, peer):
         journal = Journal(ws, "ping", "pong")
         if read:
@@ -278,108 +277,6 @@ def test_a_paused_socket_notices_the_keepalive() -> None:
         ws.pause()
         assert ws.wait_closed(PATIENCE)
         assert ws.close_code == 1006
-
-
-# -- back-pressure -----------------------------------------------------------------------------------------------
-
-
-def stalled(count: Any) -> bool:
-    before = count()
-    sleep(0.25)  # for which time nothing moves
-    return bool(count() == before)
-
-
-@quick_ticks
-@each_side
-@pytest.mark.parametrize("reader", ["nobody", "the attendant", "a blocked writer"])
-def test_a_peer_is_held_back_once_max_queue_messages_are_unread(
-    side: str, reader: str, monkeypatch: Any
-) -> None:
-    count, size = 200, 65536
-    with connected(side, max_queue=4, small=True) as (ws, peer):
-        if reader == "nobody":
-            ws.pause()
-        if reader != "the attendant":
-            monkeypatch.setattr(Tended, "_mind", lambda self: None)
-        sending = spawn(ws.send, BLOCKING) if reader == "a blocked writer" else None
-
-        def flood() -> None:
-            for number in range(count):
-                peer.send(BINARY, number.to_bytes(4, "big") + bytes(size - 4))
-
-        flooding = spawn(flood)
-        if reader != "nobody":
-            eventually(lambda: ws.bytes_received > 4 * size)
-        eventually(lambda: stalled(lambda: ws.bytes_received))
-        assert not flooding.done
-        assert ws.bytes_received < (6 * size if reader != "nobody" else size)
-        if sending is not None:
-            assert not sending.done
-            assert peer.read().payload == BLOCKING
-            sending.result()
-        ws.resume()
-        assert [int.from_bytes(ws.recv(PATIENCE)[:4], "big") for _ in range(count)] == list(range(count))
-        flooding.result()
-
-
-@each_side
-def test_a_paused_socket_tells_no_messages(side: str) -> None:
-    with connected(side) as (ws, peer):
-        assert not ws.is_paused
-        ws.pause()
-        assert ws.is_paused
-        journal = Journal(ws, "message")
-        peer.send(TEXT, b"a")
-        assert not journal.told
-        ws.ping(b"p")  # sending goes on
-        assert peer.read().opcode == PING
-        ws.resume()
-        assert not ws.is_paused
-        eventually(lambda: journal.told == ["a"])
-
-
-def test_pausing_in_a_listener_holds_back_the_next_message() -> None:
-    with connected() as (ws, peer):
-        journal = Journal(ws, "message")
-        ws.addEventListener("message", lambda event: ws.pause())
-        for text in (b"1", b"2", b"3"):
-            peer.send(TEXT, text)
-        for told in (["1"], ["1", "2"], ["1", "2", "3"]):
-            eventually(lambda: ws.is_paused)
-            assert journal.told == told
-            ws.resume()
-
-
-@pytest.mark.parametrize("end", ["close", "terminate"])
-def test_a_paused_socket_notices_close_and_terminate(end: str) -> None:
-    with connected() as (ws, peer):
-        ws.pause()
-        waiting = spawn(ws.recv)
-        getattr(ws, end)()
-        with contextlib.suppress(OSError):
-            peer.send(CLOSE)
-        with pytest.raises(syncws.ConnectionClosed):
-            waiting.result()
-        peer.end()
-        assert ws.wait_closed(PATIENCE)
-        assert not ws.is_paused
-
-
-@pytest.mark.parametrize("max_queue", [1, 4])
-def test_waiting_for_the_close_drops_what_exceeds_the_queue(max_queue: int) -> None:
-    with connected(max_queue=max_queue) as (ws, peer):
-        peer.send_raw(b"".join(frame(TEXT, str(number).encode()) for number in range(2000)))
-        closed = spawn(ws.wait_closed, PATIENCE)
-        for _ in range(2):  # of which the second is read after all before it was seen to
-            peer.send(PING)
-            assert peer.read().opcode == PONG
-        got = [ws.recv(0) for _ in range(max_queue)]
-        with pytest.raises(TimeoutError):
-            ws.recv(0)
-        peer.send(CLOSE, close_payload(1000))
-        peer.end()
-        assert closed.result() is True
-        assert (got, list(ws)) == ([str(number) for number in range(max_queue)], [])
 
 
 # -- counters ----------------------------------------------------------------------------------------------------

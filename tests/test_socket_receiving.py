@@ -11,7 +11,6 @@ from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload
 from world import PATIENCE, eventually, spawn
 
 import syncws
-from syncws.tending import Tended
 
 TYPES = {"bytes": bytes, "bytearray": bytearray, "memoryview": memoryview}
 
@@ -70,14 +69,13 @@ def test_one_message_goes_to_one_caller() -> None:
 
 
 @each_side
-def test_one_reads_and_when_it_leaves_another_reads_on(side: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(Tended, "_mind", lambda self: None)  # the attendant helps nobody out
+def test_one_reads_and_when_it_leaves_another_reads_on(side: str, unattended: None) -> None:
     with connected(side) as (ws, peer):
         waiting = [spawn(ws.recv) for _ in range(3)]
         for count in (1, 2, 3):
-            eventually(lambda: ws._reader and len(ws._waiting) == 3 - count)
+            eventually(lambda count=count: ws._reader and len(ws._waiting) == 3 - count)
             peer.send(TEXT, b"a")
-            eventually(lambda: sum(task.done for task in waiting) == count, 3)
+            eventually(lambda count=count: sum(task.done for task in waiting) == count, 3)
         assert [task.result() for task in waiting] == ["a", "a", "a"]
 
 

@@ -373,11 +373,11 @@ def test_frames_of_many_senders_never_interleave_and_keep_each_ones_order(side: 
 
 
 @pytest.mark.parametrize("attended", [True, False])
-def test_two_that_send_at_once_do_not_wait_for_each_other(attended: bool, monkeypatch: Any) -> None:
+def test_two_that_send_at_once_do_not_wait_for_each_other(attended: bool, request: Any) -> None:
     data = bytes(12 << 20)  # more than the system takes on loopback
     if not attended:
         # The senders read for themselves: nobody else has to.
-        monkeypatch.setattr(Socket, "_mind", lambda self: None)
+        request.getfixturevalue("unattended")
 
     def accept(ws: Any, request: Any) -> None:
         ws.send(data, timeout=PATIENCE)

@@ -124,7 +124,7 @@ MUTANTS = (
         "unbounded-inbox",
         "whoever reads for others never stops",
         (Edit("_has_room", "len(self._inbox) < self._options.max_queue", "True"),),
-        "test_socket_control.py -k held_back",
+        "test_socket_pressure.py -k held_back",
     ),
     Mutant(
         "close-event-twice",
