@@ -1,0 +1,125 @@
+/* What a port consists of, and how its two roles are taken and given back, for _port.c. */
+
+#ifndef SYNCWS_ROLES_H
+#define SYNCWS_ROLES_H
+
+#include <Python.h>
+
+#include "_lock.h"
+
+/* Up to here (bytes) a message is framed on the stack, and a buffer for reading is worth no second thought. */
+enum { MOST_SENT = 4096, MOST_READ = 8192, KEYS = 256 };
+
+typedef struct {
+    PyObject_HEAD
+    /* Guarded by the state lock: */
+    PyObject *lock, *reader, *writer, *message_owner, *waiting, *pongs, *pings, *outbox;
+    char calm, watched;
+    int descriptor; /* of a plain socket that a thread may wait in; else -1 */
+    /* The reader's: */
+    PyObject *buffer, *inbox, *happenings;
+    char between; /* the receiver is between two messages */
+    Py_ssize_t max_payload, decoded, received;
+    /* The writer's: */
+    PyObject *out;
+    char plain; /* nothing but framing is to be done to a message */
+    Py_ssize_t sent;
+    int keys_used;
+    char keys[KEYS];
+    /* Never changes: */
+    char server_side; /* what comes is masked; on the other side what leaves is */
+} Port;
+
+typedef struct {
+    PyTypeObject *lock_type;
+    PyObject *urandom, *take_in, *note_end, *leave_reading, *leave_writing, *send_rest, *bail, *append, *extend, *popleft;
+} Module;
+
+typedef enum { READING, WRITING } Role;
+
+/* Who has a role for as long as only this module knows. Before any Python code runs in between, the role gets an object
+   of its own: so that only the taker can give it back, whatever interrupts whom. */
+#define NOBODY_ELSE Py_True
+
+static void set_role(Port *self, Role role, PyObject *holder) {
+    PyObject **place = role == READING ? &self->reader : &self->writer;
+    /* In one step, for it is read elsewhere without the lock, as a hint. */
+    Py_DECREF(__atomic_exchange_n(place, Py_NewRef(holder), __ATOMIC_ACQ_REL));
+}
+
+static int is_empty(PyObject *container) { return container != NULL && PyObject_Size(container) == 0; }
+
+/* With the state lock: whether the short path is open. */
+static int may_begin(Port *self, Role role) {
+    if (!self->calm || self->descriptor < 0) return 0;
+    if (role == WRITING) {
+        if (self->outbox != Py_None && !is_empty(self->outbox)) return 0;
+        return self->writer == Py_None && self->message_owner == Py_None && self->plain && is_empty(self->out);
+    }
+    if (self->reader != Py_None || !self->between || !is_empty(self->inbox) || !is_empty(self->happenings)) return 0;
+    return self->buffer != NULL && PyByteArray_CheckExact(self->buffer) && PyByteArray_GET_SIZE(self->buffer) <= MOST_READ;
+}
+
+/* With the state lock: whether nothing is left to whoever gives a role back. */
+static int may_leave(Port *self, Role role) {
+    if (!self->calm || !is_empty(self->waiting)) return 0;
+    if (role == READING) return self->watched && is_empty(self->happenings);
+    if (self->outbox != Py_None && !is_empty(self->outbox)) return 0;
+    return is_empty(self->pongs) && is_empty(self->pings) && is_empty(self->out);
+}
+
+/* Takes a role if it is free and nothing is the matter. */
+static int begin(Port *self, const Module *module, Role role, PyObject *holder) {
+    if (self->descriptor < 0 || self->lock == NULL || Py_TYPE(self->lock) != module->lock_type) return 0;
+    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
+    take(lock);
+    int begun = may_begin(self, role);
+    if (begun) set_role(self, role, holder);
+    PyThread_release_lock(lock);
+    return begun;
+}
+
+/* As the holder of a role, before Python code runs: the object that stands for the taking, made now if need be. A new
+   reference; never NULL. */
+static PyObject *announce(Port *self, Role role) {
+    PyObject *holder = role == READING ? self->reader : self->writer;
+    if (holder != NOBODY_ELSE) return Py_NewRef(holder);
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    holder = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
+    PyErr_Restore(type, value, trace);
+    if (holder == NULL) return Py_NewRef(NOBODY_ELSE); /* no memory: the worst is that another taker has to wait */
+    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
+    take(lock);
+    set_role(self, role, holder);
+    PyThread_release_lock(lock);
+    return holder;
+}
+
+/* An exception came in the middle: the role is given back, if it is still the holder's, and the connection dropped. */
+static void give_up(Port *self, const Module *module, PyObject *holder) {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *done = PyObject_CallMethodOneArg((PyObject *)self, module->bail, holder);
+    if (done == NULL) PyErr_WriteUnraisable((PyObject *)self);
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, trace);
+}
+
+/* Gives a role back; where more is to be done than that, by the long way. -1 with an exception. */
+static int leave(Port *self, const Module *module, Role role) {
+    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
+    take(lock);
+    int left = may_leave(self, role);
+    if (left) set_role(self, role, Py_None);
+    PyThread_release_lock(lock);
+    if (left) return 0;
+    PyObject *holder = announce(self, role), *name = role == READING ? module->leave_reading : module->leave_writing;
+    PyObject *done = PyObject_CallMethodOneArg((PyObject *)self, name, holder);
+    if (done == NULL) give_up(self, module, holder);
+    Py_XDECREF(done);
+    Py_DECREF(holder);
+    return done == NULL ? -1 : 0;
+}
+
+#endif
