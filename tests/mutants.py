@@ -109,7 +109,7 @@ def mutated(mutant: Mutant, sources: dict[str, str]) -> dict[str, str]:
 
 
 def sources_of(package: Path) -> dict[str, str]:
-    paths = [path for path in sorted(package.glob("*.[cp]*")) if path.suffix in (".c", ".py")]
+    paths = [path for path in sorted(package.iterdir()) if path.suffix in (".c", ".h", ".py")]
     return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
