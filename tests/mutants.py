@@ -76,7 +76,7 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 def _put_in(edit: Edit, sources: dict[str, str]) -> tuple[str, str]:
     """Make the edit in the one function that it fits; answers with that one's file and its new source."""
-    if edit.where.endswith(".c"):
+    if edit.where.endswith((".c", ".h")):
         source = sources.get(edit.where, "")
         if source.count(edit.old) != 1:
             raise Unfit(f"{edit.where} should have this once, and has it {source.count(edit.old)} times:\n{edit.old}")
