@@ -168,7 +168,7 @@ def hunt(mutant: Mutant) -> tuple[str, int]:
         changed = mutated(mutant, sources_of(root / "syncws"))
         for file, source in changed.items():
             (root / "syncws" / file).write_text(source, encoding="utf-8")
-        compiled = any(file.endswith(".c") for file in changed)
+        compiled = any(file.endswith((".c", ".h")) for file in changed)
         if compiled:
             build(root)
         for attempt in range(1, ATTEMPTS + 1):
