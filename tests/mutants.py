@@ -76,11 +76,11 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 def _put_in(edit: Edit, sources: dict[str, str]) -> tuple[str, str]:
     """Make the edit in the one function that it fits; answers with that one's file and its new source."""
-    if edit.where.endswith((".c", ".h")):
-        source = sources.get(edit.where, "")
-        if source.count(edit.old) != 1:
-            raise Unfit(f"{edit.where} should have this once, and has it {source.count(edit.old)} times:\n{edit.old}")
-        return edit.where, source.replace(edit.old, edit.new)
+    if edit.where == "C":
+        found = [file for file, source in sources.items() for _ in range(source.count(edit.old)) if is_c(file)]
+        if len(found) != 1:
+            raise Unfit(f"the C code should have this once, and has it {len(found)} times:\n{edit.old}")
+        return found[0], sources[found[0]].replace(edit.old, edit.new)
     changed, places, count = {}, 0, 0
     for file, source in sources.items():
         if not file.endswith(".py") or f"def {edit.where.rpartition('.')[2]}(" not in source:
@@ -108,6 +108,10 @@ def mutated(mutant: Mutant, sources: dict[str, str]) -> dict[str, str]:
     return changed
 
 
+def is_c(file: str) -> bool:
+    return file.endswith((".c", ".h"))
+
+
 def sources_of(package: Path) -> dict[str, str]:
     paths = [path for path in sorted(package.iterdir()) if path.suffix in (".c", ".h", ".py")]
     return {path.name: path.read_text(encoding="utf-8") for path in paths}
@@ -123,12 +127,16 @@ def copied(folder: Path) -> Path:
     return root
 
 
+class Unbuildable(Exception):
+    """There is no compiler, or it complains."""
+
+
 def build(root: Path) -> None:
     """The compiled core, in place."""
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     done = subprocess.run(command, cwd=root, env={**os.environ, "SYNCWS_C": "yes"}, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"the compiled core cannot be built here\n{done.stderr[-1000:]}")
+        raise Unbuildable(done.stderr)
 
 
 def run(root: Path, tests: str, compiled: bool = False) -> tuple[bool, str]:
@@ -168,7 +176,7 @@ def hunt(mutant: Mutant) -> tuple[str, int]:
         changed = mutated(mutant, sources_of(root / "syncws"))
         for file, source in changed.items():
             (root / "syncws" / file).write_text(source, encoding="utf-8")
-        compiled = any(file.endswith((".c", ".h")) for file in changed)
+        compiled = any(map(is_c, changed))
         if compiled:
             build(root)
         for attempt in range(1, ATTEMPTS + 1):
@@ -196,7 +204,11 @@ def main() -> int:
     alive = 0
     for mutant in chosen:
         began = time.monotonic()
-        catcher, attempts = hunt(mutant)
+        try:
+            catcher, attempts = hunt(mutant)
+        except Unbuildable as error:
+            print(f"{mutant.name:36}    - s  NOT RUN: the compiled core cannot be built here\n{error}", file=sys.stderr)
+            continue
         alive += not catcher
         if options.table:
             print(f"| `{mutant.name}` | {mutant.what} | {f'`{catcher}`' if catcher else 'NOT CAUGHT'} |", flush=True)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from pairs import BLOCKING, SIDES, Journal, connected, end_of, quick_ticks
-from peer import CLOSE, TEXT, close_payload
+from peer import CLOSE, PING, TEXT, close_payload
 from world import PATIENCE, Event, eventually, spawn
 
 import syncws
+from syncws.reading import Reading
+from syncws.runtime import WRITE
 from syncws.transport import Transport
 
 each_side = pytest.mark.parametrize("side", SIDES)
@@ -115,6 +117,39 @@ def test_the_descriptor_is_closed_once_nobody_is_in_it(inside: str, side: str, m
         assert ws.wait_closed(PATIENCE)
         eventually(lambda: found)
         assert found == [(None, None)]
+
+
+@each_side
+def test_an_interrupted_reader_leaves_the_writer_its_role(side: str, monkeypatch: Any) -> None:
+    waiting, go_on = Event(), Event()
+    wait = Transport.wait
+
+    def held(transport: Any, events: int, timeout: Any) -> int:
+        if transport is ws._transport and events & WRITE:
+            waiting.set()
+            assert go_on.wait(PATIENCE)
+        return wait(transport, events, timeout)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with connected(side, small=True, compression=False) as (ws, peer):
+        monkeypatch.setattr(Transport, "wait", held)
+        monkeypatch.setattr(Reading, "_sort", interrupted)
+        sending = spawn(lambda: [ws.send("x" * 3000) for _ in range(1000)])
+        assert waiting.wait(PATIENCE)
+        writer = ws._writer
+        reading = spawn(ws.recv)
+        eventually(lambda: ws._reader)
+        peer.send(PING)
+        with pytest.raises(KeyboardInterrupt):
+            reading.result()
+        assert (ws.readyState, ws._writer) == (syncws.CLOSING, writer)
+        assert ws._transport.descriptor != -1
+        go_on.set()
+        with pytest.raises(syncws.ConnectionClosed):
+            sending.result()
+        assert ws.wait_closed(PATIENCE)
 
 
 @each_side

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Edit(NamedTuple):
-    where: str  # a function or method, as `name` or `Class.name`, in whatever module it is; or a file of C
-    old: str  # an expression or statements that are in there once, however they are laid out; of C the text
+    where: str  # a function or method, as `name` or `Class.name`, in whatever module it is; or C
+    old: str  # an expression or statements that are in there once, however they are laid out; of all C code a text
     new: str
 
 
@@ -192,25 +192,25 @@ MUTANTS = (
     Mutant(
         "compiled-no-writers-role",
         "the compiled short path writes while somebody writes",
-        (Edit("_roles.h", "self->writer == Py_None && ", ""),),
+        (Edit("C", "self->writer == Py_None && ", ""),),
         "test_socket_sending.py -k one_message_at_a_time",
     ),
     Mutant(
         "compiled-no-readers-role",
         "the compiled short path reads while somebody reads",
-        (Edit("_roles.h", "self->reader != Py_None || ", ""),),
+        (Edit("C", "self->reader != Py_None || ", ""),),
         "test_socket_receiving.py -k reads_on",
     ),
     Mutant(
         "compiled-nobody-woken",
         "the compiled short path does not tell those who wait for the reader's role",
-        (Edit("_roles.h", "if (!self->calm || !is_empty(self->waiting)) return 0;", "if (!self->calm) return 0;"),),
+        (Edit("C", "if (!self->calm || !is_empty(self->waiting)) return 0;", "if (!self->calm) return 0;"),),
         "test_socket_receiving.py -k reads_on",
     ),
     Mutant(
         "compiled-event-forgotten",
         "the compiled short path leaves without telling what came with the messages",
-        (Edit("_roles.h", "return self->watched && is_empty(self->happenings);", "return self->watched;"),),
+        (Edit("C", "return self->watched && is_empty(self->happenings);", "return self->watched;"),),
         "test_socket_control.py -k are_told",
     ),
 )
