@@ -181,6 +181,8 @@ static PyObject *write_message(Port *self, const Module *module, int opcode, con
     PyObject *holder = announce(self, WRITING), *number = PyLong_FromSsize_t(size), *result = NULL;
     if (number == NULL) give_up(self, module, holder);
     else result = PyObject_CallMethodObjArgs((PyObject *)self, module->send_rest, holder, number, timeout, NULL);
+    /* Interrupted on its first step it has not come to giving the role back. */
+    if (result == NULL && number != NULL && self->writer == holder) give_up(self, module, holder);
     Py_XDECREF(number);
     Py_DECREF(holder);
     return result;

@@ -188,7 +188,11 @@ class Outgoing(Control):
             cut = False
             self._sending_failed(error)
         finally:
-            self._leave_frame(role, cut)
+            try:
+                self._leave_frame(role, cut)
+            except BaseException:
+                self._bail(role)
+                raise
 
     def _send_rest(self, role: object, size: int, timeout: float | None) -> bool:
         """As the writer, for `_send_alone`: of a frame of `size` bytes the kernel did not take all; it is in `_out`."""
@@ -205,7 +209,11 @@ class Outgoing(Control):
             cut = False
             self._sending_failed(error)
         finally:
-            self._leave_frame(role, cut)
+            try:
+                self._leave_frame(role, cut)
+            except BaseException:
+                self._bail(role)
+                raise
         return True
 
     def _sending_failed(self, error: OSError) -> NoReturn:
@@ -213,14 +221,13 @@ class Outgoing(Control):
         raise self._closed_error() from error
 
     def _leave_frame(self, role: object, cut: bool) -> None:
-        """As the writer, if `role` says so: give the role back; a frame that was cut short is the last."""
-        try:
-            if cut:
-                self._abort("a frame was cut short")
-            self._leave_writing(role)
-        except BaseException:
-            self._bail(role)
-            raise
+        """As the writer, if `role` says so: give the role back; a frame that was cut short is the last.
+
+        To be called in a `try`: whoever is interrupted on its first step has still the role.
+        """
+        if cut:
+            self._abort("a frame was cut short")
+        self._leave_writing(role)
 
     def _take_writing(self, role: object, owner: Role | None, deadline: float | None) -> None:
         while True:

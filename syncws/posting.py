@@ -41,8 +41,13 @@ class Posting(Outgoing):
             self._uncork(cork)
             self._write_corked()
         except BaseException:
-            self._uncork(cork)  # once more, if that was interrupted
-            self._flush()
+            try:
+                self._uncork(cork)  # once more, if that was interrupted
+                self._flush()
+            except BaseException:
+                self._uncork(cork)
+                self._bail()
+                raise
             raise
 
     def _uncork(self, cork: object) -> None:
@@ -65,7 +70,11 @@ class Posting(Outgoing):
             cut = False
             self._sending_failed(error)
         finally:
-            self._leave_frame(role, cut)
+            try:
+                self._leave_frame(role, cut)
+            except BaseException:
+                self._bail(role)
+                raise
 
     def _take_corked(self, role: object) -> bool:
         """The writer's role, to write what was corked; False: there is nothing, or another cork holds it."""

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import world
-from command import syncws
+from command import Command, syncws
 from world import PATIENCE
 
 pytestmark = world.threads_only  # processes of their own, which no test mode reaches
@@ -148,7 +148,8 @@ def test_options_of_a_server_have_their_effect(authority, client_tls, tmp_path):
 
 
 def test_the_tour_ends_well():
-    with syncws("demo") as demo:
+    hurrying = "import sys, syncws.cli, syncws.demo as demo; demo._PAUSE = 0.01; sys.exit(syncws.cli.main(['demo']))"
+    with Command("-c", hurrying) as demo:
         status, said, complaints = demo.end()
     assert (status, complaints) == (0, [])
     text = "\n".join(said)

@@ -102,7 +102,7 @@ SERVES = {
 
 @pytest.mark.parametrize("serve", SERVES.values(), ids=SERVES.keys())
 @pytest.mark.parametrize(
-    ("accept", "close_timeout"), [("world.echo", 30), (LISTEN, 0.3), ("None", 0.3)], ids=["echo", "listen", "nothing"]
+    ("accept", "close_timeout"), [("world.echo", 30), (LISTEN, 0.1), ("None", 0.1)], ids=["echo", "listen", "nothing"]
 )
 def test_ctrl_c_ends_a_server_with_a_hundred_connections(accept: str, close_timeout: float, serve: str) -> None:
     source = SERVER.format(accept=accept, serve=serve, close_timeout=close_timeout)

@@ -190,6 +190,30 @@ MUTANTS = (
         "test_stress_races.py -k unread",
     ),
     Mutant(
+        "broadcast-between-fragments",
+        "a broadcast does not wait for the end of a message that is open",
+        (Edit("_post_due", "bool(self._outbox) and not self._sender.open_message", "bool(self._outbox)"),),
+        "test_broadcast.py -k fragments",
+    ),
+    Mutant(
+        "window-not-forgotten",
+        "behind a compressed broadcast our compressor goes on as if nothing had been",
+        (Edit("_next_post", "self._sender.forget()", "pass"),),
+        "test_broadcast_compressed.py -k all_inflate",
+    ),
+    Mutant(
+        "backlog-without-end",
+        "what waits for a slow client grows for ever",
+        (Edit("_post", "waiting > 0 and waiting + len(frame) > max_backlog", "False"),),
+        "test_broadcast.py -k 1013",
+    ),
+    Mutant(
+        "cork-stays",
+        "a cork is not drawn",
+        (Edit("_uncork", "self._corks.remove(cork)", "pass"),),
+        "test_cork.py -k raises",
+    ),
+    Mutant(
         "compiled-no-writers-role",
         "the compiled short path writes while somebody writes",
         (Edit("C", "self->writer == Py_None && ", ""),),
