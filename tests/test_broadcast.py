@@ -62,6 +62,13 @@ def check_stalled(peer: Peer, count: int) -> None:
         assert peer.read() == text(f"{number:04}" + "x" * 10_000)
 
 
+def waits_to_write(ws: Any) -> bool:
+    """Whether somebody is in a `send` and cannot go on; a look at what could be written is over in no time."""
+    writer = ws._writer
+    world.sleep(0.02)
+    return writer is not None and ws._writer is writer
+
+
 # -- what goes to whom ---------------------------------------------------------------------------------------------
 
 
@@ -225,7 +232,7 @@ def test_it_keeps_its_place_when_it_has_to_wait() -> None:
         count = stall(place, ws)
         place.server.broadcast("waits")
         sending = spawn(ws.send, "message")
-        eventually(lambda: ws._writer)
+        eventually(lambda: waits_to_write(ws))
         for _ in range(3):  # it has its place, too, and does not wait for ever
             place.server.broadcast("behind")
         check_stalled(peer, count)
@@ -464,7 +471,7 @@ def test_a_send_behind_it_is_not_made_once_it_closes() -> None:
         count = stall(place, ws)
         place.server.broadcast("waits")
         sending = spawn(ws.send, "never")
-        eventually(lambda: ws._writer)
+        eventually(lambda: waits_to_write(ws))
         ws.close(4000)
         check_stalled(peer, count)
         assert texts(peer, 1) == ["waits"]

@@ -218,6 +218,13 @@ def test_a_peer_that_takes_no_pongs_costs_the_attendant_no_time(server: Program,
     with Peer.connect(server, path) as peer, Peer.connect(server, "/sleep") as other:
         pour(peer, frame(PING, b"x" * 125, mask=b"\0\0\0\0") * 1000, 100)
         answered(other)  # which only the attendant minds
-        start = server.processor_time()
-        world.sleep(0.5)  # the measured time
-        assert server.processor_time() - start < 0.15
+        costs = [_cost_of_a_while(server)]
+        while costs[-1] >= 0.05 and len(costs) < 10:  # what came before may have to be seen to
+            costs.append(_cost_of_a_while(server))
+        assert costs[-1] < 0.05, costs
+
+
+def _cost_of_a_while(server: Program) -> float:
+    start = server.processor_time()
+    world.sleep(0.3)  # the measured time
+    return float(server.processor_time() - start)
