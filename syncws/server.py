@@ -118,7 +118,9 @@ class Server(EventTarget):
         # Guards what follows; no other lock is taken under it.
         self._lock = self._runtime.lock()
         self._changed = Condition(self._runtime, self._lock)
-        self._registry: dict[Socket, None] = {}  # the open ones; a socket leaves it when CLOSED, without this lock
+        # The open ones. A socket leaves it when CLOSED, without this lock; so it is not iterated over but for one
+        # call of `list`, which takes them all in one step, also where there is no GIL.
+        self._registry: dict[Socket, None] = {}
         self._unfinished = 0  # handshakes under way
         self._started = False
         self._closing = False
@@ -139,7 +141,7 @@ class Server(EventTarget):
     @property
     def clients(self) -> set[Socket]:
         """The open sockets: a copy, safe to iterate while they come and go. Empty without `client_tracking`."""
-        return {*tuple(self._registry)} if self._client_tracking else set()
+        return set(list(self._registry)) if self._client_tracking else set()
 
     def broadcast(self, data: Data, *, to: Iterable[Socket] | None = None) -> None:
         """Send one message to all `clients`, or to those given; it is framed, and compressed, once.
@@ -150,7 +152,7 @@ class Server(EventTarget):
         """
         if to is None and not self._client_tracking:
             raise RuntimeError("expected `to`, for there is no client_tracking")
-        Broadcast(data).send(tuple(self._registry) if to is None else to, self._max_backlog)
+        Broadcast(data).send(list(self._registry) if to is None else to, self._max_backlog)
 
     def should_handle(self, request: Request) -> bool:
         """Whether this server takes the request, by its path; override to decide otherwise."""
