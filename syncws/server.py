@@ -118,8 +118,7 @@ class Server(EventTarget):
         # Guards what follows; no other lock is taken under it.
         self._lock = self._runtime.lock()
         self._changed = Condition(self._runtime, self._lock)
-        # The open ones. A socket leaves it when CLOSED, without this lock; so it is not iterated over but for one
-        # call of `list`, which takes them all in one step, also where there is no GIL.
+        # The open ones; a socket leaves it when CLOSED, without this lock. `list` takes all in one step, GIL or not.
         self._registry: dict[Socket, None] = {}
         self._unfinished = 0  # handshakes under way
         self._started = False
@@ -141,7 +140,7 @@ class Server(EventTarget):
     @property
     def clients(self) -> set[Socket]:
         """The open sockets: a copy, safe to iterate while they come and go. Empty without `client_tracking`."""
-        return set(list(self._registry)) if self._client_tracking else set()
+        return {*list(self._registry)} if self._client_tracking else set()
 
     def broadcast(self, data: Data, *, to: Iterable[Socket] | None = None) -> None:
         """Send one message to all `clients`, or to those given; it is framed, and compressed, once.
