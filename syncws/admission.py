@@ -102,8 +102,9 @@ class Admission:
             raise HandshakeError("this path is not served here", status=400, request=request)
         self.handler(request)
         self._judge_origin(request)
-        negotiate(request)  # the grammar of what is offered, before any of the user's functions
-        self._verify(request)
+        if self.verify_client is not None:
+            negotiate(request)  # the grammar of what is offered, before any of the user's functions
+            self._verify(request, self.verify_client)
         return negotiate(
             request,
             protocols=self.protocols,
@@ -116,11 +117,9 @@ class Admission:
             return
         raise _ForeignOrigin("this origin is not allowed", status=403, request=request)
 
-    def _verify(self, request: Request) -> None:
-        if self.verify_client is None:
-            return
+    def _verify(self, request: Request, verify_client: Verifier) -> None:
         info = ClientInfo(request.headers.get("Origin"), request.secure, request)
-        verdict = _asked("verify_client", self.verify_client, info)
+        verdict = _asked("verify_client", verify_client, info)
         if isinstance(verdict, Response):
             raise HandshakeError("verify_client refused", response=verdict, request=request)
         if not verdict:

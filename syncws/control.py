@@ -293,7 +293,7 @@ class Control(Lifecycle):
                 self._leave_open()
             self._drop_after(self._options.close_timeout)
             self._flush()
-            self._attend()
+            self._attend_end()
         except BaseException:
             self._bail()
             raise

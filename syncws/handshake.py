@@ -44,18 +44,18 @@ def accept_key(key: str) -> str:
 def event_headers(event: h11.Request | h11.Response | h11.InformationalResponse) -> Headers:
     """The header fields of an h11 event, names spelled as they came."""
     fields = event.headers.raw_items()
-    return Headers((name.decode("ascii"), value.decode("latin-1")) for name, value in fields)
+    return Headers.parsed([(name.decode("ascii"), value.decode("latin-1")) for name, value in fields])
 
 
-def upgrades_to_websocket(headers: Headers) -> bool:
+def upgrades_to_websocket(values: list[str]) -> bool:
     """Whether Upgrade is websocket, in any case, and nothing else (RFC 6455 sections 4.1 and 4.2.1)."""
-    return [value.lower() for value in headers.get_all("Upgrade")] == ["websocket"]
+    return len(values) == 1 and values[0].lower() == "websocket"
 
 
-def connection_upgrades(headers: Headers) -> bool:
+def connection_upgrades(values: list[str]) -> bool:
     """Whether Connection is a list of tokens and has upgrade, in any case, among them."""
     try:
-        return "upgrade" in [token.lower() for token in tokens(headers.get_all("Connection"))]
+        return "upgrade" in [token.lower() for token in tokens(values)]
     except ValueError:
         return False
 

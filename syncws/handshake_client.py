@@ -165,9 +165,9 @@ class ClientHandshake:
         headers = response.headers
         if http_version < b"1.1":
             raise self._failure("the server must answer in HTTP/1.1")
-        if not upgrades_to_websocket(headers):
+        if not upgrades_to_websocket(headers.get_all("Upgrade")):
             raise self._failure(f"Upgrade must be websocket, not {_came(headers, 'Upgrade')}")
-        if not connection_upgrades(headers):
+        if not connection_upgrades(headers.get_all("Connection")):
             raise self._failure(f"Connection must have the token upgrade, not {_came(headers, 'Connection')}")
         if headers.get_all("Sec-WebSocket-Accept") != [accept_key(self._key)]:
             raise self._failure("Sec-WebSocket-Accept does not answer our key")

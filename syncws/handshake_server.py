@@ -34,6 +34,12 @@ VERSIONS = "13"
 
 Selector: TypeAlias = Callable[[list[str], Request], str | None]
 
+_NOTHING_AGREED = Agreed()
+
+# A head of which there is only one reading: what h11 makes of it is known, so it is not asked. Each byte is looked at
+# once, and twice if the end is missing. What h11 judges by more than its letters is not for here.
+_PLAIN_HEAD = re.compile(rb"GET ([!-~]+) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~]*\r\n)+)\r\n")
+_JUDGED = ("content-length", "transfer-encoding")
 # Not only canonical base64: the example key in RFC 6455 section 4.1 has stray bits in its last letter.
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)")
@@ -51,7 +57,8 @@ class ServerHandshake:
         self.leftover = b""
         self._secure = secure
         self._remote_address = remote_address
-        self._heads = HeadBuffer(max_header_size)
+        self._limit = max_header_size
+        self._heads: HeadBuffer | None = None  # once a head is not plain, or comes in pieces
 
     def receive(self, data: bytes) -> Request | None:
         """Take in what the client sent, b"" for its end of file; None = more is needed.
@@ -60,9 +67,30 @@ class ServerHandshake:
         """
         if not data:
             raise HandshakeError("the connection was closed before the request was complete")
-        self._heads.add(data)
+        if self._heads is None:
+            request = self._read_plain(data)
+            if request is not None:
+                return request
+            self._heads = HeadBuffer(self._limit)
+        return self._read_any(self._heads, data)
+
+    def _read_plain(self, data: bytes) -> Request | None:
+        """What `_read_any` makes of a plain head, in short; None if it is not one, or not all there."""
+        match = _PLAIN_HEAD.match(data)
+        if match is None or match.end() > min(self._limit, LINE_LIMIT):
+            return None
+        fields = [line.split(":", 1) for line in match.group(2).decode("ascii").split("\r\n")[:-1]]
+        names = [name.lower() for name, _ in fields]
+        if len(names) > COUNT_LIMIT or names.count("host") != 1 or any(name in names for name in _JUDGED):
+            return None
+        self.leftover = data[match.end() :]
+        headers = Headers.parsed([(name, value.strip(" \t")) for name, value in fields])
+        return self._request("GET", match.group(1), headers)
+
+    def _read_any(self, heads: HeadBuffer, data: bytes) -> Request | None:
+        heads.add(data)
         try:
-            head = self._heads.next_head()
+            head = heads.next_head()
             if head is None:
                 return None
             _check_lines(head)
@@ -73,15 +101,13 @@ class ServerHandshake:
             what = _MALFORMED.get(status, "malformed HTTP request")
             # Without h11's traceback: one of its frames holds the error, and that all of its callers.
             raise HandshakeError(what, status=status) from error.with_traceback(None)
-        self.leftover = self._heads.rest()
+        self.leftover = heads.rest()
         _check_request_line(event)
-        return Request(
-            event.method.decode("ascii"),
-            event.target.decode("ascii"),
-            event_headers(event),
-            remote_address=self._remote_address,
-            secure=self._secure,
-        )
+        return self._request(event.method.decode("ascii"), event.target, event_headers(event))
+
+    def _request(self, method: str, target: bytes, headers: Headers) -> Request:
+        address, secure = self._remote_address, self._secure
+        return Request(method, target.decode("ascii"), headers, remote_address=address, secure=secure)
 
 
 def check(request: Request) -> None:
@@ -89,25 +115,25 @@ def check(request: Request) -> None:
 
     The order of the checks decides which of several faults is named. RFC 6455 section 4.2.1.
     """
-    headers = request.headers
-    if "Upgrade" not in headers or "Connection" not in headers:
+    fields = request.headers.grouped()
+    if "upgrade" not in fields or "connection" not in fields:
         _refuse(request, 426, "this is a WebSocket server: an upgrade is required", ("Upgrade", "websocket"))
     if request.method != "GET":
         _refuse(request, 405, "the method of a WebSocket handshake is GET", ("Allow", "GET"))
     # A body could carry a second request past an intermediary, or frames into the parser.
-    if "Transfer-Encoding" in headers or any(length != "0" for length in headers.get_all("Content-Length")):
+    if "transfer-encoding" in fields or any(length != "0" for length in fields.get("content-length", ())):
         _refuse(request, 400, "a WebSocket handshake has no body")
-    _check_target(request, _single(request, "Host"))
-    if not upgrades_to_websocket(headers):
+    _check_target(request, _single(request, fields, "Host"))
+    if not upgrades_to_websocket(fields["upgrade"]):
         _refuse(request, 400, "Upgrade must be websocket and nothing else")
-    if not connection_upgrades(headers):
+    if not connection_upgrades(fields["connection"]):
         _refuse(request, 400, "Connection must have the token upgrade")
-    if not _KEY.fullmatch(_single(request, "Sec-WebSocket-Key")):
+    if not _KEY.fullmatch(_single(request, fields, "Sec-WebSocket-Key")):
         _refuse(request, 400, "Sec-WebSocket-Key must be 16 bytes in base64")
-    if headers.get_all("Sec-WebSocket-Version") != ["13"]:
+    if fields.get("sec-websocket-version") != ["13"]:
         version = ("Sec-WebSocket-Version", VERSIONS)
         _refuse(request, 400, f"Sec-WebSocket-Version must be {VERSIONS}", version)
-    if len(headers.get_all("Origin")) > 1:
+    if len(fields.get("origin", ())) > 1:
         _refuse(request, 400, "Origin is repeated")
 
 
@@ -136,7 +162,7 @@ def negotiate(
             agreement = accept(compression, parameters) if name == PERMESSAGE_DEFLATE else None
             if agreement is not None:
                 return Agreed(protocol, *agreement)
-    return Agreed(protocol)
+    return Agreed(protocol) if protocol else _NOTHING_AGREED
 
 
 def normal_origin(text: str) -> str:
@@ -174,7 +200,7 @@ def origin_allowed(request: Request, origins: str | Iterable[str] | None) -> boo
 
 def accept_response(request: Request, agreed: Agreed) -> Response:
     """The 101 for a request that passed `check` (RFC 6455 section 4.2.2)."""
-    headers = Headers(
+    headers = Headers.parsed(
         [
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
@@ -268,8 +294,8 @@ def _check_target(request: Request, host: str) -> None:
         _refuse(request, 400, "Host must be the one of the request target")
 
 
-def _single(request: Request, name: str) -> str:
-    values = request.headers.get_all(name)
+def _single(request: Request, fields: dict[str, list[str]], name: str) -> str:
+    values = fields.get(name.lower(), ())
     if len(values) != 1:
         _refuse(request, 400, f"{name} must be there once")
     return values[0]

@@ -66,6 +66,13 @@ class Headers(MutableMapping[str, str]):
         for name, value in pairs:
             self.add(name, value)
 
+    @classmethod
+    def parsed(cls, fields: list[tuple[str, str]]) -> Headers:
+        """Of fields that are known to be right, in a list that nobody else keeps."""
+        headers = cls()
+        headers._fields = fields
+        return headers
+
     def add(self, name: str, value: str) -> None:
         """Append a field, whether or not there is one of that name."""
         self._fields.append(_checked(name, value))
@@ -74,6 +81,13 @@ class Headers(MutableMapping[str, str]):
         """All values of `name` in their order; an empty list if there is none."""
         wanted = name.lower()
         return [value for field, value in self._fields if field.lower() == wanted]
+
+    def grouped(self) -> dict[str, list[str]]:
+        """All values by the names in lower case: for whoever looks for many."""
+        groups: dict[str, list[str]] = {}
+        for name, value in self._fields:
+            groups.setdefault(name.lower(), []).append(value)
+        return groups
 
     def __getitem__(self, name: str) -> str:
         for value in self.get_all(name):

@@ -225,10 +225,11 @@ class Incoming(Reading):
                 else:
                     self._violation_came(verdict[1])
                 self._leave_open()
-            self._drop_after(self._options.close_timeout)
             self._flush()
             self._linger_if_done()
-            self._attend()
+            if not self._lingers:
+                self._drop_after(self._options.close_timeout)
+            self._attend_end()
             self._told()
         except BaseException:
             self._bail()

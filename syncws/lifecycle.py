@@ -92,6 +92,7 @@ class Lifecycle(EventTarget, Port):
         self._close_received = False  # the peer's Close was acted on
         self._failure: BaseException | None = None  # why it ends, if it was not a Close
         self._released = False  # the descriptor is given back
+        self._armed = False  # the poller of the attendant knows the descriptor
         self._registry: dict[Any, Any] | None = None  # of the server; we leave it when CLOSED
         self._timers: list[Timer] = []
         self._happenings: list[tuple[int, Event]] = []  # events to be told; see dispatch
@@ -232,7 +233,8 @@ class Lifecycle(EventTarget, Port):
         self._short_descriptor = -1
         owners.discard(self._reference)
         if self._transport is not None:
-            self._attendant.poller.forget(self._transport.descriptor)
+            if self._armed:
+                self._attendant.poller.forget(self._transport.descriptor)
             self._transport.close()
         self._released = True
 
@@ -276,9 +278,14 @@ class Lifecycle(EventTarget, Port):
         self._watched = True
         self._attendant.attend(self._reference)
 
+    def _attend_end(self) -> None:
+        """It is about to end: have the attendant look at it now, unless somebody is to read it anyway."""
+        self._attend()
+
     def _arm(self, poller: Poller, events: int) -> None:
         with self._lock:
             if not self._released:
+                self._armed = True
                 poller.arm(self._descriptor, events)
 
     def _call_after(self, seconds: float, function: Callable[..., None], *args: object) -> Timer:

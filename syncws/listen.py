@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from .runtime import READ, Poller, Runtime
+from .runtime import Poller, Runtime
 
 logger = logging.getLogger("syncws")
 
@@ -172,7 +172,7 @@ class Acceptor:
         self,
         runtime: Runtime,
         listeners: list[socket.socket],
-        take: Callable[[socket.socket, Any], None],
+        take: Callable[[socket.socket, Any], bool],
         ended: Callable[[], None],
         failed: Callable[[OSError], None],
     ) -> None:
@@ -217,11 +217,10 @@ class Acceptor:
         self._runner = self._runtime.current()
         try:
             for descriptor in self._listeners:
-                poller.arm(descriptor, READ)
+                poller.keep(descriptor)
             while not self._stopping:
                 for descriptor in poller.wait(None):
                     self._accept_from(self._listeners[descriptor])
-                    poller.arm(descriptor, READ)
         except OSError as error:
             self._failed(error)
         finally:
@@ -243,7 +242,8 @@ class Acceptor:
                 self._wait_for_better(error)
                 return
             self._back_off = _FIRST_BACK_OFF
-            self._take(sock, address)
+            if not self._take(sock, address):
+                return  # to ask for another one costs more than to be told of it
 
     def _wait_for_better(self, error: OSError) -> None:
         """Out of descriptors or memory: the connection stays in the queue; try again a little later."""

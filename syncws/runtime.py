@@ -60,7 +60,10 @@ class Runtime:
 
     def spawn(self, name: str, function: Callable[..., None], *args: object) -> None:
         """Run `function` on a thread of its own. Raises RuntimeError if there is none to be had."""
-        threading.Thread(target=function, args=args, name=name, daemon=True).start()
+        thread: Any = threading.Thread(target=function, args=args, name=name, daemon=True)
+        # `start` would wait until the thread runs: two switches, to learn what nobody here asks.
+        thread._started.wait = _at_once
+        thread.start()
 
     def current(self) -> object:
         """Who is running: equal for two calls of one thread, different for two that run."""
@@ -108,6 +111,10 @@ class Runtime:
         if type(sock) is native:
             return sock
         return native(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
+def _at_once(timeout: float | None = None) -> bool:
+    return True
 
 
 class ThreadWaiter:
@@ -216,6 +223,10 @@ class Poller:
         self._epoll.register(self._bell, select.EPOLLIN if hasattr(select, "EPOLLIN") else READ)
         self._waiter = runtime.waiter(self._epoll.fileno())
         self._runtime = runtime
+
+    def keep(self, descriptor: int) -> None:
+        """Report `descriptor` in every `wait` for as long as it is readable."""
+        self._epoll.register(descriptor, READ)
 
     def arm(self, descriptor: int, events: int) -> None:
         events |= _ONE_SHOT

@@ -279,8 +279,8 @@ class Server(EventTarget):
 
     # -- one connection ------------------------------------------------------------------------------------
 
-    def _take(self, sock: _socket.socket, address: Any) -> None:
-        """On the accept loop: hand a connection to a thread of its own."""
+    def _take(self, sock: _socket.socket, address: Any) -> bool:
+        """On the accept loop: hand a connection to a thread of its own. True if they come in crowds."""
         with self._lock:
             crowded = self._max_connections is not None
             crowded = crowded and self._unfinished >= (self._max_connections or 0) + _UNFINISHED
@@ -294,6 +294,7 @@ class Server(EventTarget):
             sock.close()
             if not crowded:
                 self._handshake_ended()
+        return self._unfinished > 1
 
     def _handshake_ended(self) -> None:
         with self._lock:
@@ -336,16 +337,8 @@ class Server(EventTarget):
             self._call("headers", response.headers, request)
             ws = self._socket_class(Acceptance(self._runtime, self._admission.options))
             opening = Opening(
-                transport,
-                request,
-                response,
-                agreed.protocol,
-                agreed.extensions,
-                agreed.deflate,
-                leftover,
-                response_bytes(response),
-                lambda: self._register(ws),
-                deadline,
+                transport, request, response, agreed.protocol, agreed.extensions, agreed.deflate, leftover,
+                response_bytes(response), lambda: self._register(ws), deadline,
             )
             ws._open(opening)
         except HandshakeError as error:

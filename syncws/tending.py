@@ -72,6 +72,13 @@ class Tended(Dispatching):
         if not self._minding:
             super()._attend()
 
+    def _attend_end(self) -> None:
+        # A server's own thread reads on when accept() returns; if that takes longer than a tick, the attendant does.
+        if self._at_home or self._looper is not None:
+            self._watch()
+        else:
+            super()._attend_end()
+
     def _mind(self, work: Callable[[], None]) -> None:
         self._minding = True
         try:

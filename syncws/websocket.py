@@ -10,7 +10,6 @@ import secrets
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,8 +30,7 @@ _IMPATIENCE = 0.5  # seconds for the closing handshake when a KeyboardInterrupt 
 _Self = TypeVar("_Self", bound="Connection")
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """What a connection starts from: the three things that clients, servers and upgrades come by differently."""
 
     transport: Transport

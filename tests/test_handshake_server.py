@@ -275,6 +275,67 @@ def test_bombs_are_refused_at_the_limit_in_linear_time(status: int, data: bytes,
     assert time.process_time() - start < 5
 
 
+LETTERS = "aZ0-_:/ \t\r\n,;\"\0\x7f\x80\xe9\xff"
+NAMES = st.sampled_from(["Host", "host", "X", "Upgrade", "Content-Length", "Transfer-Encoding", "Expect", "Connection"])
+VALUES = st.sampled_from(["h", "", " \t", "0", "1, 1", "chunked", "100-continue", "close", "\xe9", "a  b"])
+LINES = st.tuples(NAMES | st.text(LETTERS, max_size=4), st.sampled_from([": ", ":", ":\t ", " :"]), VALUES).map("".join)
+STARTS = st.sampled_from(
+    ["GET / HTTP/1.1", "GET /x?y HTTP/1.0", "GET  / HTTP/1.1", "POST / HTTP/1.1", "GET / HTTP/2.0", "get / HTTP/1.1"]
+)
+
+
+def outcome(*pieces: bytes) -> object:
+    """What a server makes of a head, in a form that can be compared."""
+    server = ServerHandshake(max_header_size=300)
+    try:
+        request = None
+        for piece in pieces:
+            request = request or server.receive(piece)
+    except HandshakeError as error:
+        return error.status, str(error)
+    if request is None:
+        return None
+    assert all(name in request.headers for name, _ in request.headers.items())
+    return request.method, request.target, list(request.headers.items()), server.leftover
+
+
+@given(STARTS, st.lists(LINES | st.text(LETTERS, max_size=8), max_size=6), st.integers(0, 400), st.data())
+def test_a_head_that_came_at_once_is_read_as_h11_reads_it(first: str, lines: list[str], cut: int, data: Any) -> None:
+    sound = ["Host: h", *lines] if data.draw(st.booleans()) else lines
+    head = "\r\n".join([first, *sound, "", ""]).encode("latin-1")
+    # Of one that came in pieces all is left to h11.
+    assert outcome(head) == outcome(head[:1], head[1:])
+    assert cut < 2 or outcome(head[:cut]) == outcome(head[:1], head[1:cut])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        head_of(),
+        head_of("Cookie: a=b; c=d", 'X: "quoted", (comment)', "Y:", "Z:\t z \t"),
+        head_of(first="GET http://h/%C3%A9?a=b#c HTTP/1.1"),
+        head_of("Content-Length: 0"),
+        head_of("content-length: 1"),
+        head_of("Transfer-Encoding: chunked"),
+        head_of("Host: h"),
+        head_of("X: \xe9"),
+        head_of("X : y"),
+        head_of("X: a\r b"),
+        head_of("X: a\r\n b"),
+        head_of("X: a\nY: b"),
+        head_of("X: " + "x" * 200),
+        head_of(*["X: y"] * 60),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: y\r\n\r\n",
+        b"\r\n" + head_of(),
+    ],
+    ids=lambda head: repr(head[-40:]),
+)
+def test_what_a_plain_head_is_makes_no_difference(head: bytes) -> None:
+    stream = head + FRAME
+    assert outcome(stream) == outcome(stream[:1], stream[1:])
+
+
 @given(st.binary(max_size=200), st.sampled_from([b"", b"GET / HTTP/1.1\r\n", head_of()[:-2]]))
 def test_any_bytes_end_in_a_request_or_in_handshake_error(data: bytes, start: bytes) -> None:
     try:
