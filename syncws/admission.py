@@ -8,19 +8,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from . import hixie76
 from .errors import USERS_ERRORS, HandshakeError
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import (
     Selector,
     ServerHandshake,
+    accept_response,
     check,
     negotiate,
     normal_origin,
     origin_allowed,
+    origin_of,
     refusal,
     response_bytes,
 )
@@ -55,7 +58,7 @@ class _ForeignOrigin(HandshakeError):
     def advice(self) -> str:
         """For the log; the client is not told."""
         assert self.request is not None
-        origin = shown(self.request.headers.get("Origin", ""))
+        origin = shown(origin_of(self.request) or "")
         return f"; origins=[{origin}] would let it in, origins=None any"
 
 
@@ -71,6 +74,7 @@ class Admission:
     protocols: Sequence[str] | None = None
     select_subprotocol: Selector | None = None
     max_header_size: int = 16384
+    legacy: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.protocols, str):
@@ -83,6 +87,8 @@ class Admission:
                 normal_origin(origin)
         if self.accept is not None and not callable(self.accept) and not isinstance(self.accept, Mapping):
             raise TypeError(f"accept must be callable or a mapping of paths to callables, not {self.accept!r}")
+        if not isinstance(self.legacy, bool):
+            raise TypeError(f"legacy must be True or False, not {self.legacy!r}")
         if isinstance(self.max_header_size, bool) or not isinstance(self.max_header_size, int):
             raise TypeError(f"max_header_size must be a number of bytes, not {self.max_header_size!r}")
 
@@ -97,7 +103,8 @@ class Admission:
 
     def judge(self, request: Request, should_handle: Callable[[Request], bool]) -> Agreed:
         """Whether the client is let in; HandshakeError with the status if not."""
-        check(request)
+        legacy = self.legacy and hixie76.is_offered(request.headers)
+        version = hixie76.check(request) if legacy else check(request)
         if not _asked("should_handle", should_handle, request):
             raise HandshakeError("this path is not served here", status=400, request=request)
         self.handler(request)
@@ -105,12 +112,30 @@ class Admission:
         if self.verify_client is not None:
             negotiate(request)  # the grammar of what is offered, before any of the user's functions
             self._verify(request, self.verify_client)
-        return negotiate(
+        agreed = negotiate(
             request,
             protocols=self.protocols,
             select_subprotocol=self.select_subprotocol,
-            compression=self.options.deflate,
+            compression=None if legacy else self.options.deflate,
         )
+        return agreed if version == agreed.version else replace(agreed, version=version)
+
+    def answer(
+        self, transport: Transport, request: Request, agreed: Agreed, leftover: bytes, deadline: float | None
+    ) -> tuple[Response, bytes]:
+        """The 101, and what of `leftover` is frames.
+
+        What is still missing of a legacy request is read first; HandshakeError, 408 when it is not complete in time.
+        """
+        if agreed.version != hixie76.VERSION:
+            return accept_response(request, agreed), leftover
+        while len(leftover) < hixie76.NONCE_SIZE:
+            data = _read(transport, deadline)
+            if not data:
+                raise HandshakeError("the connection was closed before the request was complete", request=request)
+            leftover += data
+        nonce, frames = leftover[: hixie76.NONCE_SIZE], leftover[hixie76.NONCE_SIZE :]
+        return hixie76.accept_response(request, agreed, nonce), frames
 
     def _judge_origin(self, request: Request) -> None:
         if origin_allowed(request, self.origins):
@@ -118,7 +143,7 @@ class Admission:
         raise _ForeignOrigin("this origin is not allowed", status=403, request=request)
 
     def _verify(self, request: Request, verify_client: Verifier) -> None:
-        info = ClientInfo(request.headers.get("Origin"), request.secure, request)
+        info = ClientInfo(origin_of(request), request.secure, request)
         verdict = _asked("verify_client", verify_client, info)
         if isinstance(verdict, Response):
             raise HandshakeError("verify_client refused", response=verdict, request=request)
@@ -139,14 +164,19 @@ def read_request(
 ) -> tuple[Request, bytes]:
     """The request and what came behind its head. HandshakeError, 408 when it is not complete in time."""
     handshake = ServerHandshake(max_header_size=max_header_size, secure=secure, remote_address=address)
-    buffer = bytearray(_READ_SIZE)
     while True:
-        count = transport.read(buffer, remaining(deadline))
-        if count is None:
-            raise HandshakeError("the request was not complete in time", status=408)
-        request = handshake.receive(bytes(buffer[:count]))
+        request = handshake.receive(_read(transport, deadline))
         if request is not None:
             return request, handshake.leftover
+
+
+def _read(transport: Transport, deadline: float | None) -> bytes:
+    """What comes next, b"" at the end of the stream."""
+    buffer = bytearray(_READ_SIZE)
+    count = transport.read(buffer, remaining(deadline))
+    if count is None:
+        raise HandshakeError("the request was not complete in time", status=408)
+    return bytes(buffer[:count])
 
 
 def refuse(transport: Transport, error: HandshakeError) -> None:

@@ -5,14 +5,18 @@ Rank 4. A connection takes what is made here as it takes any frame; see posting.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 from .buffers import Data, as_bytes, kind_of
 from .deflate import Agreement
-from .frames import BINARY, TEXT, encode
+from .frames import BINARY, TEXT
+from .framing import Framing
 from .websocket import Connection
 
-_Key = tuple[int, int, int]
+logger = logging.getLogger("syncws")
+
+_Key = tuple[Framing, tuple[int, int, int] | None]
 
 
 class Broadcast:
@@ -24,10 +28,13 @@ class Broadcast:
             raise TypeError(f"data must be str or bytes-like, not {kind_of(data)}")
         self._opcode = TEXT if isinstance(data, str) else BINARY
         self._payload = payload
-        self._frames: dict[_Key | None, bytes] = {}
+        self._frames: dict[_Key, bytes] = {}
 
     def send(self, sockets: Iterable[Connection], max_backlog: int) -> None:
-        """Post it to all of them. Before the first: TypeError for what is no socket, ValueError for a client's."""
+        """Post it to all of them but those that cannot take it: a binary one may be nothing for a legacy client.
+
+        Before the first: TypeError for what is no socket, ValueError for a client's.
+        """
         if isinstance(sockets, Connection):  # to iterate over it would be to take its messages
             raise TypeError(f"expected an iterable of sockets, got {sockets!r}")
         sockets = tuple(sockets)
@@ -37,21 +44,25 @@ class Broadcast:
             if not ws._server_side:  # each of its frames has a mask of its own
                 raise ValueError(f"expected sockets of a server, got {ws!r}")
         for ws in sockets:
-            ws._post(self._frame_for(ws._deflate), max_backlog)
+            if self._opcode == TEXT or ws.supports.binary:
+                ws._post(self._frame_for(ws), max_backlog)
+            else:
+                logger.debug("a binary broadcast passes over %r, which has text only", ws)
 
-    def _frame_for(self, deflate: Agreement | None) -> bytes:
-        key = None
-        if deflate is not None and len(self._payload) >= deflate.threshold:
-            key = deflate.compressor(server=True)
+    def _frame_for(self, ws: Connection) -> bytes:
+        framing, deflate = ws._framing, ws._deflate
+        if deflate is not None and len(self._payload) < deflate.threshold:
+            deflate = None
+        key = framing, None if deflate is None else deflate.compressor(server=True)
         frame = self._frames.get(key)
         if frame is None:
-            frame = self._frames[key] = self._make_frame(deflate, key)
+            frame = self._frames[key] = self._make_frame(framing, deflate if key[1] else None)
         return frame
 
-    def _make_frame(self, deflate: Agreement | None, key: _Key | None) -> bytes:
-        if deflate is None or key is None:
-            return encode(self._opcode, self._payload, True, False, b"")
+    def _make_frame(self, framing: Framing, deflate: Agreement | None) -> bytes:
+        if deflate is None:
+            return framing.frame(self._opcode, self._payload, False)
         # A compressor that has seen nothing refers to nothing that a peer might not have (RFC 7692 section 7.2.1).
         deflater = deflate.deflater(server=True)
         assert deflater is not None
-        return encode(self._opcode, deflater.compress(self._payload, True), True, True, b"")
+        return framing.frame(self._opcode, deflater.compress(self._payload, True), True)

@@ -43,8 +43,9 @@ class Socket(Connection):
 
     url: `ws: wss: http: https:`, or `ws+unix:/path/of/socket:/target`. protocols: a subprotocol or a list of them.
     origin, headers: of the request. binaryType: see there. generate_mask: `() -> 4 bytes`, instead of the
-    system's random bytes. ssl: an `ssl.SSLContext`; the default verifies. sock: a connected socket to use instead of
-    connecting. on…: listeners, in place before anything can happen.
+    system's random bytes. protocol_version: 13, or 8 for servers of before the RFC. ssl: an `ssl.SSLContext`; the
+    default verifies. sock: a connected socket to use instead of connecting. on…: listeners, in place before anything
+    can happen.
 
     Options, in seconds and bytes; None is no limit where it is allowed: handshake_timeout (10.0, for all of the way to
     OPEN), close_timeout (30.0, for the peer's answer to our Close), compression (True; False, or a `Deflate`),
@@ -66,6 +67,7 @@ class Socket(Connection):
         headers: HeaderSource | None = None,
         binaryType: str = "bytes",
         generate_mask: Callable[[], bytes] | None = None,
+        protocol_version: int = 13,
         ssl: _ssl.SSLContext | None = None,
         sock: _socket.socket | None = None,
         onopen: Callable[[Any], object] | None = None,
@@ -89,12 +91,14 @@ class Socket(Connection):
             origin=origin,
             headers=headers,
             compression=settings.deflate,
+            version=protocol_version,
         )
         check_binary_type(binaryType)
         _check_transport_arguments(address, ssl, sock)
         super().__init__(self._RUNTIME or current_runtime(), settings, server_side=False)
         self.url = address.url
         self.binaryType = binaryType
+        self.protocol_version = protocol_version
         self.request = handshake.request
         self.onopen, self.onmessage, self.onclose, self.onerror = onopen, onmessage, onclose, onerror
         self.onping, self.onpong, self.onupgrade = onping, onpong, onupgrade
@@ -227,14 +231,11 @@ class _Way:
             response = self._receive(bytes(buffer[:count]))
             if response is not None:
                 break
-        agreed = self._handshake.agreed
         return Opening(
             transport,
             self._handshake.request,
             response,
-            agreed.protocol,
-            agreed.extensions,
-            agreed.deflate,
+            self._handshake.agreed,
             self._handshake.leftover,
         )
 

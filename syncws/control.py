@@ -13,6 +13,7 @@ from typing import Any
 from .buffers import Data, control_payload
 from .errors import InvalidStateError, ProtocolError
 from .frames import CLOSE, PING, PONG
+from .framing import MessageSender
 from .lifecycle import CLOSED, CONNECTING, LINGER, OPEN, Lifecycle
 from .opcodes import RSV1
 from .sender import Sender
@@ -34,7 +35,7 @@ class Control(Lifecycle):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sender: Sender = Sender(masked=not self._server_side)
+        self._sender: MessageSender = Sender(masked=not self._server_side)
         self._out: Out = []  # what the kernel did not take yet; the writer's
         self._buffered = 0  # its bytes when the writer last waited or left, for others to read
         self._corked = bytearray()  # what `send` left in `_out` last, corked; the writer's
@@ -197,7 +198,8 @@ class Control(Lifecycle):
                     if not isinstance(frame, bytes):
                         opcode, payload, mask = frame
                         frame = self._sender.control(opcode, payload, mask=mask)
-                    self._out.append(frame)
+                    if frame:  # not every framing has pings
+                        self._out.append(frame)
                     self.bytes_sent += len(frame)
         except OSError as error:
             self._writing_failed(error)

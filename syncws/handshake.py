@@ -16,6 +16,9 @@ import h11
 from .deflate import Agreement
 from .headers import Headers, tokens
 
+#: by our preference; 8 is HyBi 07 to 12, the same but for the name of a header
+VERSIONS = (13, 8)
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _BLANK_LINE = b"\r\n\r\n"
 # No control character but tab, and CR and LF only as a pair: h11 takes a lone LF for the end of a line and
@@ -27,12 +30,14 @@ _NOT_IN_A_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|\Z)|(?<!
 class Agreed:
     """What the handshake settled: the subprotocol ("" = none) and the extension.
 
-    `extensions` is what the server's Sec-WebSocket-Extensions says, as the W3C attribute wants it.
+    `extensions` is what the server's Sec-WebSocket-Extensions says, as the W3C attribute wants it. `version` is that of
+    the protocol: 13, 8 or "hixie-76".
     """
 
     protocol: str = ""
     deflate: Agreement | None = None
     extensions: str = ""
+    version: int | str = 13
 
 
 def accept_key(key: str) -> str:

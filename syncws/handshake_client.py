@@ -17,6 +17,7 @@ from .deflate import Agreement, Deflate, agree, offer
 from .errors import HandshakeError
 from .exchange import Request, Response, head_bytes
 from .handshake import (
+    VERSIONS,
     Agreed,
     HeadBuffer,
     accept_key,
@@ -42,6 +43,8 @@ _OURS = frozenset(
         "sec-websocket-extensions",
     ]
 )
+# Whose page it is that connects: in version 13, in version 8.
+_ORIGINS = ("Origin", "Sec-WebSocket-Origin")
 # … and these would announce a body, which an upgrade request has not.
 _OF_A_BODY = ("Content-Length", "Transfer-Encoding", "Trailer")
 
@@ -61,7 +64,9 @@ class ClientHandshake:
         origin: str | None = None,
         headers: HeaderSource | None = None,
         compression: Deflate | None = None,
+        version: int = 13,
     ) -> None:
+        self._version = _checked_version(version)
         self._key = b64encode(os.urandom(16)).decode("ascii")
         self._protocols = checked_subprotocols(protocols)
         self._compression = compression
@@ -104,7 +109,7 @@ class ClientHandshake:
                 ("Upgrade", "websocket"),
                 ("Connection", "Upgrade"),
                 ("Sec-WebSocket-Key", self._key),
-                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Version", str(self._version)),
             ]
         )
         if self._protocols:
@@ -112,7 +117,7 @@ class ClientHandshake:
         if self._compression is not None:
             own.add("Sec-WebSocket-Extensions", offer(self._compression))
         if origin is not None:
-            own.add("Origin", origin)
+            own.add("Origin" if self._version == 13 else "Sec-WebSocket-Origin", origin)
         if address.userinfo is not None:
             credentials = ":".join(address.userinfo).encode()
             own.add("Authorization", "Basic " + b64encode(credentials).decode("ascii"))
@@ -173,7 +178,7 @@ class ClientHandshake:
             raise self._failure("Sec-WebSocket-Accept does not answer our key")
         protocol = self._chosen_protocol(headers)
         deflate, extensions = self._agreed_extension(headers)
-        self.agreed = Agreed(protocol, deflate, extensions)
+        self.agreed = Agreed(protocol, deflate, extensions, self._version)
         self.leftover = self._heads.rest()
         return response
 
@@ -210,13 +215,23 @@ def _expecting_upgrade() -> h11.Connection:
     return http
 
 
+def _checked_version(version: int) -> int:
+    """A caller's version of the protocol; else TypeError or ValueError."""
+    if version in VERSIONS and isinstance(version, int):
+        return version
+    known = " or ".join(map(str, VERSIONS))
+    if isinstance(version, bool) or not isinstance(version, (int, str)):
+        raise TypeError(f"protocol_version must be {known}, not {version!r}")
+    raise ValueError(f"protocol_version must be {known}, not {version!r}")
+
+
 def _merged(own: Headers, source: HeaderSource | None) -> Headers:
     """Our headers and the caller's; theirs win for Host and Authorization, ours for the rest."""
     further = Headers(source or ())
     for name in _OF_A_BODY:
         if name in further:
             raise ValueError(f"a handshake has no body, and so no {name}")
-    for name in ("Host", "Origin"):
+    for name in ("Host", *_ORIGINS):
         if len(further.get_all(name)) > 1:
             raise ValueError(f"{name} is repeated")
     if "Host" in further:
@@ -224,8 +239,9 @@ def _merged(own: Headers, source: HeaderSource | None) -> Headers:
         own["Host"] = further.pop("Host")
     if "Authorization" in further:
         own.pop("Authorization", None)
-    if "Origin" in own:
-        further.pop("Origin", None)
+    for name in _ORIGINS:
+        if name in own:
+            further.pop(name, None)
     for name, value in further.items():
         if name.lower() not in _OURS:
             own.add(name, value)

@@ -17,6 +17,7 @@ from .deflate import Deflate, accept
 from .errors import USERS_ERRORS, HandshakeError
 from .exchange import Request, Response, head_bytes, split_target
 from .handshake import (
+    VERSIONS,
     Agreed,
     HeadBuffer,
     accept_key,
@@ -30,8 +31,9 @@ from .url import DEFAULT_PORTS, join_host, split_host
 TARGET_LIMIT = 8192  # bytes of a request target
 LINE_LIMIT = 8192  # bytes of one header line
 COUNT_LIMIT = 128  # header lines, repeated ones counted
-VERSIONS = "13"
 
+#: header values by their names in lower case
+Fields: TypeAlias = dict[str, list[str]]
 Selector: TypeAlias = Callable[[list[str], Request], str | None]
 
 _NOTHING_AGREED = Agreed()
@@ -110,10 +112,24 @@ class ServerHandshake:
         return Request(method, target.decode("ascii"), headers, remote_address=address, secure=secure)
 
 
-def check(request: Request) -> None:
-    """Whether this is a WebSocket handshake that can be answered; HandshakeError with the status if not.
+def check(request: Request) -> int:
+    """Whether this is a WebSocket handshake that can be answered: its version; HandshakeError with the status if not.
 
     The order of the checks decides which of several faults is named. RFC 6455 section 4.2.1.
+    """
+    fields = check_request(request)
+    version = _version(request, fields)
+    if not _KEY.fullmatch(single(request, fields, "Sec-WebSocket-Key")):
+        _refuse(request, 400, "Sec-WebSocket-Key must be 16 bytes in base64")
+    if len(_origins_told(fields)) > 1:
+        _refuse(request, 400, "Origin is repeated")
+    return version
+
+
+def check_request(request: Request) -> Fields:
+    """What the handshakes of all versions have in common; HandshakeError with the status if it is not so.
+
+    Returns the headers, grouped.
     """
     fields = request.headers.grouped()
     if "upgrade" not in fields or "connection" not in fields:
@@ -123,18 +139,20 @@ def check(request: Request) -> None:
     # A body could carry a second request past an intermediary, or frames into the parser.
     if "transfer-encoding" in fields or any(length != "0" for length in fields.get("content-length", ())):
         _refuse(request, 400, "a WebSocket handshake has no body")
-    _check_target(request, _single(request, fields, "Host"))
+    _check_target(request, single(request, fields, "Host"))
     if not upgrades_to_websocket(fields["upgrade"]):
         _refuse(request, 400, "Upgrade must be websocket and nothing else")
     if not connection_upgrades(fields["connection"]):
         _refuse(request, 400, "Connection must have the token upgrade")
-    if not _KEY.fullmatch(_single(request, fields, "Sec-WebSocket-Key")):
-        _refuse(request, 400, "Sec-WebSocket-Key must be 16 bytes in base64")
-    if fields.get("sec-websocket-version") != ["13"]:
-        version = ("Sec-WebSocket-Version", VERSIONS)
-        _refuse(request, 400, f"Sec-WebSocket-Version must be {VERSIONS}", version)
-    if len(fields.get("origin", ())) > 1:
-        _refuse(request, 400, "Origin is repeated")
+    return fields
+
+
+def single(request: Request, fields: Fields, name: str) -> str:
+    """The value of a header that must be there once; else HandshakeError 400."""
+    values = fields.get(name.lower(), ())
+    if len(values) != 1:
+        _refuse(request, 400, f"{name} must be there once")
+    return values[0]
 
 
 def negotiate(
@@ -188,7 +206,7 @@ def origin_allowed(request: Request, origins: str | Iterable[str] | None) -> boo
 
     A request without Origin is no browser's and passes. Origins are compared whole, never in part.
     """
-    came = request.headers.get_all("Origin")
+    came = _origins_told(request.headers.grouped())
     if origins is None or not came:
         return True
     if origins == "same":
@@ -196,6 +214,11 @@ def origin_allowed(request: Request, origins: str | Iterable[str] | None) -> boo
     else:
         allowed = {normal_origin(own) for own in ([origins] if isinstance(origins, str) else origins)}
     return len(came) == 1 and _normal_or_none(came[0]) in allowed
+
+
+def origin_of(request: Request) -> str | None:
+    """Whose page the request comes from, in its own words; None if it says nothing, and so is no browser's."""
+    return next(iter(_origins_told(request.headers.grouped())), None)
 
 
 def accept_response(request: Request, agreed: Agreed) -> Response:
@@ -294,11 +317,13 @@ def _check_target(request: Request, host: str) -> None:
         _refuse(request, 400, "Host must be the one of the request target")
 
 
-def _single(request: Request, fields: dict[str, list[str]], name: str) -> str:
-    values = fields.get(name.lower(), ())
-    if len(values) != 1:
-        _refuse(request, 400, f"{name} must be there once")
-    return values[0]
+def _version(request: Request, fields: Fields) -> int:
+    told = fields.get("sec-websocket-version")
+    for version in VERSIONS:
+        if told == [str(version)]:
+            return version
+    ours = ("Sec-WebSocket-Version", ", ".join(map(str, VERSIONS)))
+    _refuse(request, 400, f"Sec-WebSocket-Version must be {' or '.join(map(str, VERSIONS))}", ours)
 
 
 def _parsed(request: Request, name: str, parse: Callable[[list[str]], list[Any]]) -> list[Any]:
@@ -320,6 +345,19 @@ def _selected(request: Request, offered: list[str], select: Selector) -> str:
         answer = shown(str(chosen))
         _refuse(request, 500, f"select_subprotocol must answer one of those offered or None, not {answer}")
     return chosen
+
+
+def _origins_told(fields: Fields) -> list[str]:
+    """Whatever a request says about the page it comes from; more than one is a contradiction.
+
+    Version 8 has another name for the header. Whoever sends both must say the same in them, and one is as good as the
+    other: so neither can be used to get past a look at the other.
+    """
+    told = fields.get("origin", [])
+    if fields.get("sec-websocket-version") != ["8"]:
+        return told
+    further = fields.get("sec-websocket-origin", [])
+    return told if told == further else told + further
 
 
 def _own_origins(request: Request) -> set[str]:

@@ -177,8 +177,9 @@ class Outgoing(Control):
                 self._plain = self._sender.plain
             self._write(buffers, deadline)
             cut = False
-        except (ValueError, ConnectionClosed):
-            # Text that is no Unicode, a bad mask, or closed while others were sent: before anything was done.
+        except (TypeError, ValueError, ConnectionClosed):
+            # Text that is no Unicode, a bad mask, bytes where there is only text, or closed while others were sent:
+            # before anything was done.
             cut = False
             raise
         except OSError as error:
@@ -263,6 +264,8 @@ class Outgoing(Control):
             out.append(memoryview(frame)[sent:])
         else:
             size = sum(map(len, buffers))
+            if not buffers:
+                return  # a piece of nothing, where pieces have no headers
             if self._corks and self._hold(buffers, size):
                 self.bytes_sent += size
                 return

@@ -13,6 +13,7 @@ from .attendant import TICK
 from .buffers import LEAST_BUFFER, SMALL_BUFFER, fitting
 from .events import DataEvent
 from .frames import BINARY, CLOSE, PING, PONG, TEXT
+from .framing import MessageReceiver
 from .inbox import Inbox, Unfinished
 from .lifecycle import CLOSED, CLOSING, CONNECTING
 from .posting import Posting
@@ -30,7 +31,7 @@ class Reading(Posting):
         self._inbox: Inbox = Inbox()
         self._decoded = 0  # messages that have gone into the inbox
         # The reader's own:
-        self._receiver: Receiver = Receiver(masked=self._server_side)
+        self._receiver: MessageReceiver = Receiver(masked=self._server_side)
         self._buffer = bytearray(LEAST_BUFFER)
         # Guarded by the state lock:
         self._verdict: Item | None = None  # a CLOSE or FAILURE that stands behind the messages

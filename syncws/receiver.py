@@ -66,7 +66,7 @@ class Fragment(NamedTuple):
     last: bool
 
 
-class _Text:
+class Text:
     """`BytesIO` for text: memory and time stay within a small multiple of what was written, in any pieces."""
 
     __slots__ = ("_blocks", "_loose")
@@ -343,7 +343,7 @@ class Receiver:
     def _collect(self, data: str | BytesLike) -> None:
         # Never sized by the header: memory follows the bytes that came.
         if self._collected is None:
-            self._collected = _Text() if self._opcode == TEXT else BytesIO()
+            self._collected = Text() if self._opcode == TEXT else BytesIO()
         self._collected.write(data)
 
     def _finish_frame(self, data: str | BytesLike) -> Item:

@@ -26,7 +26,7 @@ from .errors import USERS_ERRORS, ConnectionClosed, HandshakeError
 from .events import EventTarget
 from .exchange import Request
 from .frames import encode_close
-from .handshake_server import Selector, accept_response, response_bytes
+from .handshake_server import Selector, response_bytes
 from .listen import Acceptor, check_cpu, listen, stop_signals
 from .options import ConnectionOptions, Options, check_count, check_timeout
 from .runtime import Condition, Runtime, current_runtime, deadline_after
@@ -61,7 +61,7 @@ class Server(EventTarget):
     instead. client_tracking: keep `clients`. max_connections: beyond it 503. max_backlog: bytes of broadcasts that may
     wait for a slow client, beyond it 1013. max_header_size: bytes of the request head, beyond it 431. ssl: an
     `ssl.SSLContext`. cpu: keep the connections' threads on this CPU. socket_class: a subclass of `Socket`. Further
-    options: as for `Socket`, with compression off by default.
+    options: as for `Socket`, with compression off by default. legacy: take clients of hixie-76, too.
 
     Events, by `on` or `addEventListener`: listening(), connection(ws, request), headers(headers, request),
     client_error(error, sock, request), error(error), close().
@@ -95,13 +95,14 @@ class Server(EventTarget):
         ssl: _ssl.SSLContext | None = None,
         cpu: int | None = None,
         socket_class: type[Socket] | None = None,
+        legacy: bool = False,
         **options: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__()
         settings = Options.of("Server", {"compression": False, **options})
         allowed = origins if origins is None or isinstance(origins, str) else tuple(origins)
         self._admission = Admission(
-            settings, accept, path, allowed, verify_client, protocols, select_subprotocol, max_header_size
+            settings, accept, path, allowed, verify_client, protocols, select_subprotocol, max_header_size, legacy
         )
         if (port is not None) + (unix is not None) + (sock is not None) != 1:
             raise TypeError("exactly one of port, unix and sock must be given")
@@ -333,11 +334,11 @@ class Server(EventTarget):
             )
             agreed = self._admission.judge(request, self.should_handle)
             handler = self._admission.handler(request)
-            response = accept_response(request, agreed)
+            response, leftover = self._admission.answer(transport, request, agreed, leftover, deadline)
             self._call("headers", response.headers, request)
             ws = self._socket_class(Acceptance(self._runtime, self._admission.options))
             opening = Opening(
-                transport, request, response, agreed.protocol, agreed.extensions, agreed.deflate, leftover,
+                transport, request, response, agreed, leftover,
                 response_bytes(response), lambda: self._register(ws), deadline,
             )
             ws._open(opening)

@@ -19,9 +19,9 @@ from .errors import HandshakeError
 from .events import Event
 from .exchange import Request, Response
 from .frames import encode_close
+from .framing import FRAMINGS, MODERN, Framing
+from .handshake import Agreed
 from .lifecycle import CLOSED, CONNECTING, OPEN, STATE_NAMES
-from .receiver import Receiver
-from .sender import Sender
 from .tending import Tended
 from .transport import Transport
 
@@ -36,20 +36,12 @@ class Opening(NamedTuple):
     transport: Transport
     request: Request
     response: Response
-    protocol: str = ""
-    extensions: str = ""
-    deflate: Agreement | None = None
+    agreed: Agreed
     leftover: bytes = b""  # frames that came with the handshake
     answer: bytes = b""  # the 101, still to be written
     #: called once the socket is OPEN and before the answer: the server's registry, or HandshakeError
     register: Callable[[], dict[Any, Any]] | None = None
     deadline: float | None = None  # of the handshake
-
-
-class Supports(NamedTuple):
-    """What the protocol version in use can do."""
-
-    binary: bool = True
 
 
 class Connection(Tended):
@@ -67,9 +59,11 @@ class Connection(Tended):
     #: addresses as the socket module has them
     remote_address: Any = None
     local_address: Any = None
-    #: the version of the protocol in use
+    #: the version of the protocol in use: 13, 8 or "hixie-76"
     protocol_version: int | str = 13
-    supports = Supports()
+    #: what that has: `binary` messages, `pings`
+    supports = MODERN.supports
+    _framing: Framing = MODERN
     _deflate: Agreement | None = None
 
     # -- the door ------------------------------------------------------------------------------------------------
@@ -122,27 +116,18 @@ class Connection(Tended):
             self._happenings.clear()
 
     def _equip(self, opening: Opening) -> None:
-        options, server_side, deflate = self._options, self._server_side, opening.deflate
+        options, server_side, agreed = self._options, self._server_side, opening.agreed
         self.request, self.response = opening.request, opening.response
-        self.protocol, self.extensions = opening.protocol, opening.extensions
-        self._deflate = deflate
+        self.protocol, self.extensions, self._deflate = agreed.protocol, agreed.extensions, agreed.deflate
+        self.protocol_version, self._framing = agreed.version, FRAMINGS[agreed.version]
+        self.supports = self._framing.supports
         self._take_over(opening.transport)
         self.remote_address, self.local_address = opening.transport.addresses()
-        self._sender = Sender(
-            masked=not server_side,
-            deflater=deflate.deflater(server_side) if deflate else None,
-            threshold=deflate.threshold if deflate else 0,
-            generate_mask=options.generate_mask,
-        )
-        self._receiver = Receiver(
-            masked=server_side,
-            inflater=deflate.inflater(server_side) if deflate else None,
-            max_payload=options.max_payload,
-            max_fragments=options.max_fragments,
-            skip_utf8_validation=options.skip_utf8_validation,
-        )
-        # For the short paths:
-        self._plain, self._between, self._max_payload = self._sender.plain, True, options.max_payload
+        self._sender = self._framing.sender(options, server_side, agreed.deflate)
+        self._receiver = self._framing.receiver(options, server_side, agreed.deflate)
+        # For the short paths, which know one framing only:
+        self._plain, self._between = self._sender.plain, self._receiver.between
+        self._max_payload = options.max_payload
 
     def _feed_leftover(self, leftover: bytes) -> None:
         role = object()
@@ -196,7 +181,7 @@ class Connection(Tended):
     # -- keepalive -----------------------------------------------------------------------------------------------
 
     def _start_keepalive(self) -> None:
-        if self._options.ping_interval is not None:
+        if self._options.ping_interval is not None and self.supports.pings:
             self._call_after(self._options.ping_interval, Connection._keep_alive)
 
     def _keep_alive(self) -> None:

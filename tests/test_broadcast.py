@@ -15,7 +15,7 @@ from pairs import BLOCKING, connected, quick_ticks
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload
 from world import PATIENCE, Event, Server, Socket, eventually, serving, spawn, url_of
 
-from syncws import ConnectionClosed, broadcast
+from syncws import ConnectionClosed, framing
 
 each_stream = pytest.mark.parametrize("stream", STREAMS)
 MEGABYTE = bytes(1 << 20)
@@ -98,8 +98,8 @@ def test_it_reaches_all_clients_as_send_would(data: Any, opcode: int, payload: b
 @pytest.mark.parametrize("compression", [False, True])
 def test_it_is_framed_and_compressed_once(compression: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     framed = []
-    encode = broadcast.encode
-    monkeypatch.setattr(broadcast, "encode", lambda *arguments: framed.append(1) or encode(*arguments))
+    encode = framing.encode
+    monkeypatch.setattr(framing, "encode", lambda *arguments: framed.append(1) or encode(*arguments))
     with crowd(compression=compression) as place:
         for _ in range(20):
             place.join("Sec-WebSocket-Extensions: permessage-deflate")

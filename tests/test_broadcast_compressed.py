@@ -11,7 +11,7 @@ import pytest
 from crowd import crowd
 from peer import CONTINUE, TEXT, Peer
 
-from syncws import Deflate, broadcast
+from syncws import Deflate, framing
 
 OFFERS = [
     "",
@@ -126,8 +126,8 @@ def test_only_a_compressed_one_costs_a_connection_what_it_remembers() -> None:
 
 def test_it_is_compressed_once_for_all_who_agreed_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     framed = []
-    encode = broadcast.encode
-    monkeypatch.setattr(broadcast, "encode", lambda *arguments: framed.append(arguments[3]) or encode(*arguments))
+    encode = framing.encode
+    monkeypatch.setattr(framing, "encode", lambda *arguments: framed.append(arguments[3]) or encode(*arguments))
     with crowd(compression=Deflate(threshold=0)) as place:
         ends = [Inflating(place.join(*offering(offer))[1]) for offer in OFFERS for _ in range(3)]
         for count in (1, 2):

@@ -447,7 +447,7 @@ def test_what_is_no_websocket_handshake(status: int, request_: Request, text: st
     assert response.headers.get("Upgrade") == ("websocket" if status == 426 else None)
     assert response.headers["Connection"] == ("close, Upgrade" if status == 426 else "close")
     assert response.headers.get("Allow") == ("GET" if status == 405 else None)
-    assert response.headers.get("Sec-WebSocket-Version") == ("13" if "Version" in text else None)
+    assert response.headers.get("Sec-WebSocket-Version") == ("13, 8" if "Version" in text else None)
 
 
 # Negotiating ----------------------------------------------------------------------------------------------
@@ -825,5 +825,5 @@ def test_a_client_understands_a_refusal() -> None:
     with pytest.raises(HandshakeError) as caught:
         client.receive(response_bytes(refusal(error)))
     assert caught.value.response is not None
-    assert caught.value.response.body == b"Sec-WebSocket-Version must be 13\n"
-    assert caught.value.response.headers["Sec-WebSocket-Version"] == "13"
+    assert caught.value.response.body == b"Sec-WebSocket-Version must be 13 or 8\n"
+    assert caught.value.response.headers["Sec-WebSocket-Version"] == "13, 8"

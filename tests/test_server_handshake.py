@@ -43,10 +43,10 @@ REFUSALS: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "a key without padding": (400, head(Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ"), {}),
     "a key that is no base64": (400, head(Sec_WebSocket_Key="!GhlIHNhbXBsZSBub25jZQ=="), {}),
     "two keys": (400, head("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), {}),
-    "no version": (400, head(Sec_WebSocket_Version=None), {"sec-websocket-version": "13"}),
-    "version 12": (400, head(Sec_WebSocket_Version="12"), {"sec-websocket-version": "13"}),
-    "version 13.0": (400, head(Sec_WebSocket_Version="13.0"), {"sec-websocket-version": "13"}),
-    "two versions": (400, head("Sec-WebSocket-Version: 13"), {"sec-websocket-version": "13"}),
+    "no version": (400, head(Sec_WebSocket_Version=None), {"sec-websocket-version": "13, 8"}),
+    "version 12": (400, head(Sec_WebSocket_Version="12"), {"sec-websocket-version": "13, 8"}),
+    "version 13.0": (400, head(Sec_WebSocket_Version="13.0"), {"sec-websocket-version": "13, 8"}),
+    "two versions": (400, head("Sec-WebSocket-Version: 13"), {"sec-websocket-version": "13, 8"}),
     "two Origins": (400, head("Origin: http://127.0.0.1", "Origin: http://127.0.0.1"), {}),
     "an empty subprotocol": (400, head("Sec-WebSocket-Protocol:"), {}),
     "a subprotocol that is no token": (400, head("Sec-WebSocket-Protocol: a b"), {}),
@@ -69,7 +69,7 @@ REFUSALS: dict[str, tuple[int, bytes, dict[str, str]]] = {
         400,
         head("Sec-WebSocket-Key1: 4 @1  46546xW%0l 1 5", "Sec-WebSocket-Key2: 12998 5 Y3 1  .P00",
              Sec_WebSocket_Key=None, Sec_WebSocket_Version=None) + b"^n:ds[4U",
-        {},
+        {"sec-websocket-version": "13, 8"},
     ),
 }  # fmt: skip
 
