@@ -74,16 +74,15 @@ class Hixie:
         return self._read_until(b"\xff")[:-1].decode()
 
     def expect_end(self, *, answer: bool = True) -> None:
-        """The closing handshake comes, then the end of the stream."""
+        """The closing handshake comes, and is answered; then the end of the stream, and ours."""
         assert self._read(2) == END
         if answer:
             self.sock.sendall(END)
-        self.expect_end_of_stream()
-
-    def expect_end_of_stream(self) -> None:
+        rest = bytes(self._buffer)
         with contextlib.suppress(ConnectionError):
-            rest = self.sock.recv(65536)
-            assert bytes(self._buffer) + rest == b""
+            rest += self.sock.recv(65536)
+        assert rest == b""
+        self.close()
 
     def close(self) -> None:
         self.sock.close()

@@ -293,8 +293,7 @@ def test_random_bytes_never_do_anything_else() -> None:
         failed = [bool(items) and isinstance(items[-1], type) for items in (whole, pieces)]
         assert failed[0] == failed[1]
         assert whole[: len(whole) - failed[0]] == pieces[: len(pieces) - failed[1]]
-        *before, _ = [*whole, None] if not failed[0] else whole
-        assert all(kind == TEXT for kind, _ in before[:-1])
+        assert all(item[0] == TEXT for item in whole[:-1])
 
 
 # -- sending ----------------------------------------------------------------------------------------------

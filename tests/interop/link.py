@@ -104,15 +104,16 @@ def linked(
     our_protocols: Any = None,
     their_protocols: Any = None,
     hello: str | None = None,
+    version: int = 13,
 ) -> Any:
     """An open Link; closed cleanly with 1000 if the test has not closed it.
 
-    `hello`: what the server says first, in one segment with its 101.
+    `hello`: what the server says first, in one segment with its 101. `version`: of the protocol, that the client wants.
     """
     with contextlib.ExitStack() as stack:
         try:
             open_link = _we_connect if who == WE_CONNECT else _they_connect
-            link = open_link(stack, peer, case, our_protocols, their_protocols, hello)
+            link = open_link(stack, peer, case, our_protocols, their_protocols, hello, version)
             assert link.agreed["compressed"] is case.agreed
             assert link.ws.extensions.startswith("permessage-deflate") is case.agreed
             yield link
@@ -124,18 +125,19 @@ def linked(
 
 
 def _we_connect(
-    stack: contextlib.ExitStack, peer: RemotePeer, case: Case, ours: Any, theirs: Any, hello: str | None
+    stack: contextlib.ExitStack, peer: RemotePeer, case: Case, ours: Any, theirs: Any, hello: str | None, version: int
 ) -> Link:
     port = peer.call("listen", compression=case.theirs, protocols=theirs, hello=hello)
     if hello is not None:
         port = stack.enter_context(glue.one_segment(port, 2 + len(hello)))
-    ws = world.Socket(f"ws://127.0.0.1:{port}/", ours, compression=case.ours, ping_interval=None)
+    options: Any = {"compression": case.ours, "ping_interval": None, "protocol_version": version}
+    ws = world.Socket(f"ws://127.0.0.1:{port}/", ours, **options)
     stack.callback(ws.terminate)
     return Link(ws, peer, peer.call("accept"))
 
 
 def _they_connect(
-    stack: contextlib.ExitStack, peer: RemotePeer, case: Case, ours: Any, theirs: Any, hello: str | None
+    stack: contextlib.ExitStack, peer: RemotePeer, case: Case, ours: Any, theirs: Any, hello: str | None, version: int
 ) -> Link:
     accepted: list[Any] = []
     over = world.Event()
@@ -153,6 +155,7 @@ def _they_connect(
     port = server.address()[1]
     if hello is not None:
         port = stack.enter_context(glue.one_segment(port, 2 + len(hello)))
-    agreed = peer.call("connect", url=f"ws://127.0.0.1:{port}/", compression=case.theirs, protocols=theirs)
+    further = {} if version == 13 else {"version": version}
+    agreed = peer.call("connect", url=f"ws://127.0.0.1:{port}/", compression=case.theirs, protocols=theirs, **further)
     world.eventually(lambda: accepted)
     return Link(accepted[0], peer, agreed, server)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import world
-from exchanges import MESSAGES, TEXT_OF_3_MB, Exchanges
-from link import Case, linked
+from exchanges import MESSAGES, TEXT_OF_3_MB, Exchanges, only
+from link import THEY_CONNECT, Case, linked
+from remote import PeerError
 
 from syncws import Deflate
 
@@ -23,6 +24,26 @@ class TestNodeWs(Exchanges):
             with linked(peer, who, case) as link:
                 link.ours_arrive(*MESSAGES, TEXT_OF_3_MB[:200_000])
                 link.theirs_arrive(*MESSAGES, TEXT_OF_3_MB[:200_000])
+
+    @only("plain", "deflate")
+    def test_version_8_of_the_protocol(self, peer, who, case):
+        with linked(peer, who, case, version=8) as link:
+            assert link.ws.protocol_version == 8
+            assert who == THEY_CONNECT or link.agreed["version"] == "8"
+            link.ours_arrive(*MESSAGES)
+            link.theirs_arrive(*MESSAGES)
+            link.close_from_here(3000, "done")
+
+    def test_the_origin_of_a_page_that_speaks_version_8_is_looked_at(self, peer):
+        good, seen = "https://good.example", []
+        arguments = {"compression": None, "protocols": None, "version": 8}
+        options = {"origins": [good], "verify_client": lambda info: seen.append(info.origin) or True}
+        with world.serving(world.echo, **options) as server:
+            with pytest.raises(PeerError, match="403"):
+                peer.call("connect", url=world.url_of(server), origin="https://evil.example", **arguments)
+            peer.call("connect", url=world.url_of(server), origin=good, **arguments)
+            assert peer.call("close", code=1000, reason="") == [1000, ""]
+        assert seen == [good]
 
     def test_their_close_without_a_code_arrives(self, peer, who):
         with linked(peer, who) as link:

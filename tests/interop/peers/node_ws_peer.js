@@ -1,4 +1,5 @@
-// Node's `ws`, as client and server. The commands are those of control.py.
+// Node's `ws`, as client and server. The commands are those of control.py; `connect` also takes a version of the
+// protocol, and `accept` tells which one was asked for.
 "use strict";
 
 const net = require("net");
@@ -52,7 +53,7 @@ function use(socket) {
   ws = socket;
   received = socket.received;
   pongs = socket.pongs;
-  return { protocol: ws.protocol, compressed: ws.extensions.includes("permessage-deflate") };
+  return { protocol: ws.protocol, compressed: ws.extensions.includes("permessage-deflate"), version: ws.version };
 }
 
 const decode = (message) => ("text" in message ? message.text : Buffer.from(message.binary, "base64"));
@@ -72,8 +73,8 @@ const COMMANDS = {
     if (server) server.close();
     const choose = protocols && { handleProtocols: (offered) => protocols.find((one) => offered.has(one)) || false };
     server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: deflate(compression), ...choose });
-    server.on("connection", (socket) => {
-      adopt(socket);
+    server.on("connection", (socket, request) => {
+      adopt(socket).version = request.headers["sec-websocket-version"];
       if (hello !== null) socket.send(hello);
       accepted.put(socket);
     });
@@ -82,8 +83,9 @@ const COMMANDS = {
   async accept() {
     return use(await accepted.get());
   },
-  connect({ url, compression, protocols }) {
-    const socket = adopt(new WebSocket(url, protocols || [], { perMessageDeflate: deflate(compression) }));
+  connect({ url, compression, protocols, version, origin }) {
+    const options = { perMessageDeflate: deflate(compression), protocolVersion: version || 13, origin };
+    const socket = adopt(new WebSocket(url, protocols || [], options));
     return new Promise((resolve, reject) => {
       socket.on("open", () => resolve(use(socket)));
       socket.on("error", reject);
