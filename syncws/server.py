@@ -147,8 +147,8 @@ class Server(EventTarget):
         """Send one message to all `clients`, or to those given; it is framed, and compressed, once.
 
         Waits for nobody: what a slow client does not take is queued for it, one message or up to `max_backlog` bytes;
-        beyond them it is closed with 1013. Who is not open is passed over. RuntimeError with neither `to` nor
-        `client_tracking`; TypeError, or ValueError for a client's socket, before anything is sent.
+        beyond them it is closed with 1013. Who is not open, or has no binary, is passed over. RuntimeError with neither
+        `to` nor `client_tracking`; TypeError, or ValueError for a client's socket, before anything is sent.
         """
         if to is None and not self._client_tracking:
             raise RuntimeError("expected `to`, for there is no client_tracking")

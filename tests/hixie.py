@@ -43,7 +43,9 @@ class Hixie:
         self._buffer = bytearray()
 
     @classmethod
-    def connect(cls, server: Any, *further: str, extra: bytes = b"", sock: Any = None, **replaced: str | None) -> Hixie:
+    def connect(
+        cls, server: Any, *further: str, extra: bytes = b"", sock: Any = None, **replaced: Any
+    ) -> Hixie:
         """The handshake, with `extra` in the segment of the request."""
         client = cls(world.raw_connection(("127.0.0.1", server.address()[1])) if sock is None else sock)
         try:

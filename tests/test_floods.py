@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import world
+from hixie import Hixie, framed
 from malformed import deflated
 from peer import BINARY, CONTINUE, PING, PONG, TEXT, Peer, frame
 from program import Program
@@ -25,7 +26,8 @@ def accept(ws, request):
         ws.send(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
     else:
         echo(ws, request)
-server = Server(accept, host="127.0.0.1", port=0, compression=True, max_payload=1 << 23, max_fragments=0)
+options = {"compression": True, "max_payload": 1 << 23, "max_fragments": 0, "legacy": True}
+server = Server(accept, host="127.0.0.1", port=0, **options)
 server.on("listening", lambda: say(server.address()[1]))
 server.serve_forever()
 """
@@ -103,6 +105,28 @@ def test_empty_fragments_cost_nothing(server: Program) -> None:
         assert server.resident() - before < MEBI
         peer.send(CONTINUE, b"end")
         assert peer.read().payload == b"end"
+
+
+LEGACY_FLOODS = {
+    "a length without end": (b"\x80", b"\xff" * MEBI, 0),
+    "a text without end": (b"\x00", b"x" * MEBI, 1 << 23),
+    "a text of many planes without end": (b"\x00" + b"x" * MEBI, "🎉".encode() * (MEBI // 4), 1 << 23),
+    "texts that nobody takes": (b"", framed("") * (MEBI // 2), 0),
+}
+
+
+@pytest.mark.parametrize(("begin", "data", "kept"), LEGACY_FLOODS.values(), ids=LEGACY_FLOODS)
+def test_a_legacy_client_costs_no_more_than_a_message(server: Program, begin: bytes, data: bytes, kept: int) -> None:
+    Hixie.connect(server).close()
+    before = peak(server)
+    with Hixie.connect(server, first="GET /sleep HTTP/1.1") as client:
+        client.sock.settimeout(0.2)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            client.sock.sendall(begin)
+            for _ in range(20):
+                client.sock.sendall(data)
+        assert peak(server) - before < kept + 2 * MEBI
+    assert is_served(server)
 
 
 def test_fragments_held_open_on_many_connections(server: Program) -> None:
