@@ -6,7 +6,9 @@ The public names; where each comes from is where it is documented.
 from .client import Socket
 from .deflate import Deflate
 from .errors import (
+    BrokenStream,
     ConnectionClosed,
+    EndOfStream,
     HandshakeError,
     InvalidData,
     InvalidStateError,
@@ -19,6 +21,7 @@ from .events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
 from .exchange import Request, Response
 from .frames import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT
 from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN
+from .message import Message
 from .server import Server
 
 __all__ = [
@@ -32,15 +35,18 @@ __all__ = [
     "PING",
     "PONG",
     "TEXT",
+    "BrokenStream",
     "CloseEvent",
     "ConnectionClosed",
     "Deflate",
+    "EndOfStream",
     "ErrorEvent",
     "Event",
     "EventTarget",
     "HandshakeError",
     "InvalidData",
     "InvalidStateError",
+    "Message",
     "MessageEvent",
     "MessageTooBig",
     "PolicyError",

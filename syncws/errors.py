@@ -113,6 +113,23 @@ class ConnectionClosed(WebSocketError):
         return f"{text}: {self.reason!r}" if self.reason else text
 
 
+class BrokenStream(ConnectionClosed, ConnectionError):
+    """A stream of bytes broke off: its end came in the middle, or nobody takes what is written to it any more.
+
+    As a `ConnectionError` it is what users of files and sockets expect (`OSError`, with no `errno`).
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "", wasClean: bool = False) -> None:
+        super().__init__(code, reason, wasClean)
+        # OSError has taken the three for its own.
+        self.errno = self.strerror = self.filename = None
+        self.args = (code, reason, wasClean)
+
+
+class EndOfStream(ConnectionClosed, EOFError):
+    """A stream ended where a message would begin: there are no more."""
+
+
 class InvalidStateError(WebSocketError):
     """A call that the present ready state does not allow, such as `send` while CONNECTING."""
 

@@ -11,8 +11,9 @@ import sys
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
+from . import files
 from .attendant import owners
 from .deflate import Agreement
 from .errors import HandshakeError
@@ -22,6 +23,7 @@ from .frames import encode_close
 from .framing import FRAMINGS, MODERN, Framing
 from .handshake import Agreed
 from .lifecycle import CLOSED, CONNECTING, OPEN, STATE_NAMES
+from .stream import Sharing
 from .tending import Tended
 from .transport import Transport
 
@@ -65,6 +67,7 @@ class Connection(Tended):
     supports = MODERN.supports
     _framing: Framing = MODERN
     _deflate: Agreement | None = None
+    _sharing: Sharing | None = None  # of the files of `makefile`; guarded by the state lock
 
     # -- the door ------------------------------------------------------------------------------------------------
 
@@ -146,6 +149,35 @@ class Connection(Tended):
         self._kept.clear()
         self._inbox.clear()
         self._verdict = self._unfinished = self._message_owner = None
+        if self._sharing is not None:
+            self._sharing.disinherit()
+
+    # -- as a file -----------------------------------------------------------------------------------------------
+
+    def makefile(
+        self,
+        mode: str = "rwb",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """The connection as a file object, as `makefile` of a socket has it: a stream of bytes, or of text without `b`.
+
+        Text messages arrive as their UTF-8. What is written leaves as binary messages: each write as one, at once;
+        with a `buffering` of n bytes, what was gathered up to then, or to a `flush`. `buffering=0` also reads
+        without a buffer (bytes only); 1 sends text by lines. `encoding` is UTF-8 unless given.
+
+        The file ends where the peer's Close says 1000, or nothing; whatever else breaks it off is a BrokenStream, which
+        is a ConnectionClosed and an OSError. Closing the last file that writes closes the connection with 1000, closing
+        the last of all also waits for its end; left by an exception, a `with` block closes it with 1011.
+        Reading raises RuntimeError while there are message listeners, as `recv`.
+        """
+        with self._lock:
+            if self._sharing is None:
+                self._sharing = Sharing()
+        return cast("IO[Any]", files.make(self, self._sharing, mode, buffering, encoding, errors, newline))
 
     # -- closing -------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,10 @@ def test_the_clients_of_the_quickstart_run_with_its_server():
         assert said == ["welcome to /hall", "bye", "1000  True"]
 
 
+def test_the_message_of_its_page_runs():
+    assert run(programs("messages-and-streams.md")[1]) == ["True grüße"]
+
+
 def test_the_table_of_modules_is_complete_and_right():
     section = text_of("design.md").partition("\n## Modules\n")[2].partition("\n## ")[0]
     told = {}

@@ -9,7 +9,9 @@ import pytest
 
 from syncws import errors
 from syncws.errors import (
+    BrokenStream,
     ConnectionClosed,
+    EndOfStream,
     HandshakeError,
     InvalidData,
     InvalidStateError,
@@ -48,11 +50,13 @@ def test_the_tree_is_the_documented_one() -> None:
         MessageTooBig: ProtocolError,
         PolicyError: ProtocolError,
         ConnectionClosed: WebSocketError,
+        BrokenStream: ConnectionClosed,
+        EndOfStream: ConnectionClosed,
         InvalidStateError: WebSocketError,
         WebSocketError: Exception,
     }
     defined = [item for item in vars(errors).values() if isinstance(item, type)]
-    assert {kind: kind.__base__ for kind in defined if issubclass(kind, Exception)} == tree
+    assert {kind: kind.__bases__[0] for kind in defined if issubclass(kind, Exception)} == tree
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,8 @@ def test_a_handshake_error_keeps_its_own_copy_of_the_headers() -> None:
         PolicyError("x"),
         MessageTooBig("x"),
         ConnectionClosed(1001, "bye", True),
+        BrokenStream(1011, "why"),
+        EndOfStream(1001, "over", True),
         InvalidStateError("x"),
     ],
     ids=lambda error: type(error).__name__,
@@ -134,3 +140,12 @@ def test_every_error_survives_pickling(error: WebSocketError, duplicate: object)
     twin = duplicate(error)
     assert type(twin) is type(error)
     assert (twin.args, str(twin), vars(twin)) == (error.args, str(error), vars(error))
+
+
+def test_a_broken_stream_is_an_os_error_without_a_number() -> None:
+    error = BrokenStream(1011, "why")
+    assert isinstance(error, ConnectionError)
+    assert (error.errno, error.strerror, error.filename) == (None, None, None)
+    assert (error.code, error.reason, error.wasClean) == (1011, "why", False)
+    assert str(error) == "closed with 1011 (internal error): 'why'"
+    assert isinstance(EndOfStream(), EOFError)
