@@ -4,6 +4,7 @@ The public names; where each comes from is where it is documented.
 """
 
 from .client import Socket
+from .closeall import close_all
 from .deflate import Deflate
 from .errors import (
     BrokenStream,
@@ -22,6 +23,7 @@ from .exchange import Request, Response
 from .frames import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT
 from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN
 from .message import Message
+from .reconnect import reconnect
 from .server import Server
 
 __all__ = [
@@ -57,6 +59,8 @@ __all__ = [
     "Socket",
     "WebSocketError",
     "__version__",
+    "close_all",
+    "reconnect",
 ]
 
 __version__ = "0.1.0"

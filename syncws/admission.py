@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from . import hixie76
 from .errors import USERS_ERRORS, HandshakeError
+from .events import EventTarget
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import (
@@ -37,6 +38,11 @@ logger = logging.getLogger("syncws")
 _READ_SIZE = 4096
 _LINGER = 1.0  # seconds a refused client has to read the answer and leave
 _LINGER_BYTES = 1 << 17
+# The handshake's own headers of a 101, hixie-76's too, and two it must not have (RFC 9110 8.6, RFC 9112 6.1).
+_SETTLED = (
+    *("Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"),
+    *("Sec-WebSocket-Origin", "Sec-WebSocket-Location", "Content-Length", "Transfer-Encoding"),
+)
 
 Handler = Callable[[Any, Request], object]
 
@@ -89,6 +95,9 @@ class Admission:
             raise TypeError(f"accept must be callable or a mapping of paths to callables, not {self.accept!r}")
         if not isinstance(self.legacy, bool):
             raise TypeError(f"legacy must be True or False, not {self.legacy!r}")
+        for name in ("verify_client", "select_subprotocol"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise TypeError(f"{name} must be callable or None, not {getattr(self, name)!r}")
         if isinstance(self.max_header_size, bool) or not isinstance(self.max_header_size, int):
             raise TypeError(f"max_header_size must be a number of bytes, not {self.max_header_size!r}")
 
@@ -159,6 +168,17 @@ def _asked(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise HandshakeError(f"{what} failed", status=500) from error
 
 
+def let_change(server: EventTarget, response: Response, request: Request) -> None:
+    """Ask the `headers` listeners; HandshakeError 500 if one fails, or changes what the handshake has settled."""
+    headers = response.headers
+    settled = [headers.get_all(name) for name in _SETTLED]
+    _asked("a listener for 'headers'", server._consult, "headers", headers, request)
+    for name, values in zip(_SETTLED, settled, strict=True):
+        if headers.get_all(name) != values:
+            why = f"a listener for 'headers' must leave {name} as it is"
+            raise HandshakeError(why, status=500, request=request)
+
+
 def read_request(
     transport: Transport, deadline: float | None, max_header_size: int, address: Any, secure: bool
 ) -> tuple[Request, bytes]:
@@ -222,10 +242,12 @@ class HandshakeSocket:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._spoke = False
         self.closed = False
 
     def sendall(self, data: bytes) -> None:
         """Write all of `data`; TimeoutError if the client does not take it within a second."""
+        self._spoke = True
         deadline = time.monotonic() + _LINGER
         out: Out = [data]
         while data and not self._transport.write(out):
@@ -238,5 +260,11 @@ class HandshakeSocket:
     def close(self) -> None:
         """The answer is given: nothing more is sent, and the connection ends."""
         self.closed = True
+
+    def answered(self) -> bool:
+        """Whether a listener answered, if only by `close`; the client then gets a moment to read that."""
+        if self._spoke:
+            linger(self._transport, time.monotonic() + _LINGER)
+        return self._spoke or self.closed
 
 

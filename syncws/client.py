@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("syncws")
 
 _READ_SIZE = 4096
+_BODY_PATIENCE = 2.0  # seconds for the body of a refusal: the status is what matters, and it is known
 _ASK_AGAIN = 0.1  # seconds between two looks at whether anybody still wants the answer of a resolver
 
 
@@ -224,13 +225,16 @@ class _Way:
             if not transport.wait(WRITE | READ, remaining(self._deadline)):
                 raise TimeoutError("the server does not take the request")
         buffer = bytearray(_READ_SIZE)
+        patience: float | None = None
         while True:
-            count = transport.read(buffer, remaining(self._deadline))
-            if count is None:
+            count = transport.read(buffer, remaining(_earlier(self._deadline, patience)))
+            if count is None and patience is None:
                 raise TimeoutError("the server does not answer the handshake")
-            response = self._receive(bytes(buffer[:count]))
+            response = self._receive(bytes(buffer[: count or 0]))
             if response is not None:
                 break
+            if patience is None and self._handshake.response is not None:
+                patience = deadline_after(_BODY_PATIENCE)
         return Opening(
             transport,
             self._handshake.request,
@@ -283,6 +287,18 @@ def resolve(
     if isinstance(result[0], Exception):
         raise result[0]
     return list(result[0])
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    """The earlier of two deadlines; None is never."""
+    return min((moment for moment in (one, other) if moment is not None), default=None)
+
+
+def check_socket_class(value: type[Socket]) -> type[Socket]:
+    """TypeError unless `value` is a subclass of `Socket`, or that itself."""
+    if not (isinstance(value, type) and issubclass(value, Socket)):
+        raise TypeError(f"socket_class must be a subclass of Socket, not {value!r}")
+    return value
 
 
 def _untraced(error: Exception) -> Exception:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import BuiltinMethodType, MethodType
 from typing import Any, ClassVar, TypeVar, overload
@@ -221,14 +221,22 @@ class EventTarget:
         return add if listener is None else add(listener)
 
     def _call(self, type: str, *args: Any) -> None:
-        for entry in self._listeners.get(type, ()):
-            # Whoever takes a `once` listener off the list is the one to call it.
-            if entry.removed or (entry.once and not self._remove(type, entry)):
-                continue
+        for entry in self._due(type):
             try:
                 entry.call(*args)
             except Exception:
                 logger.exception("a listener for %r raised", type)
+
+    def _consult(self, type: str, *args: Any) -> None:
+        """As `_call`, for listeners whose failure is the caller's: the first exception is raised."""
+        for entry in self._due(type):
+            entry.call(*args)
+
+    def _due(self, type: str) -> Iterator[Entry]:
+        for entry in self._listeners.get(type, ()):
+            # Whoever takes a `once` listener off the list is the one to call it.
+            if not entry.removed and (not entry.once or self._remove(type, entry)):
+                yield entry
 
     def _has_listeners(self, type: str) -> bool:
         return bool(self._listeners.get(type))

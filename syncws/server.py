@@ -17,11 +17,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .admission import Admission, Handler, HandshakeSocket, Verifier, read_request, refuse
+from .admission import Admission, Handler, HandshakeSocket, Verifier, let_change, read_request, refuse
 from .attendant import attendant_of, owners
 from .broadcast import Broadcast
 from .buffers import Data
-from .client import Acceptance, Socket
+from .client import Acceptance, Socket, check_socket_class
 from .errors import USERS_ERRORS, ConnectionClosed, HandshakeError
 from .events import EventTarget
 from .exchange import Request
@@ -114,7 +114,7 @@ class Server(EventTarget):
         self._max_backlog = check_count("max_backlog", max_backlog, least=0)
         self._ssl = ssl
         self._cpu = cpu
-        self._socket_class = socket_class or self._SOCKET
+        self._socket_class = check_socket_class(socket_class or self._SOCKET)
         self._runtime = self._RUNTIME or current_runtime()
         # Guards what follows; no other lock is taken under it.
         self._lock = self._runtime.lock()
@@ -335,7 +335,7 @@ class Server(EventTarget):
             agreed = self._admission.judge(request, self.should_handle)
             handler = self._admission.handler(request)
             response, leftover = self._admission.answer(transport, request, agreed, leftover, deadline)
-            self._call("headers", response.headers, request)
+            let_change(self, response, request)
             ws = self._socket_class(Acceptance(self._runtime, self._admission.options))
             opening = Opening(
                 transport, request, response, agreed, leftover,
@@ -367,12 +367,10 @@ class Server(EventTarget):
 
     def _refuse(self, transport: Transport, error: HandshakeError, request: Request | None) -> None:
         try:
-            if self._has_listeners("client_error"):
-                sock = HandshakeSocket(transport)
-                self._call("client_error", error, sock, request or error.request)
-                if sock.closed:
-                    return
-            refuse(transport, error)
+            sock = HandshakeSocket(transport)
+            self._call("client_error", error, sock, request or error.request)
+            if not sock.answered():
+                refuse(transport, error)
         finally:
             transport.close()
 

@@ -77,6 +77,28 @@ def test_callbacks_are_told_of_a_failure():
     assert said[1].startswith("closed: 1006")
 
 
+def test_the_one_that_comes_back_meets_two_servers_and_is_ended_by_ctrl_c():
+    with Command(ROOT / "examples" / "echo_server.py", 0) as first:
+        url = first.url()
+        with Command(ROOT / "examples" / "reconnect.py", url) as client:
+            assert [client.line(), client.line()] == ["connected", "text: hello"]
+            first.process.kill()
+            first.end()
+            with Command(ROOT / "examples" / "echo_server.py", urlsplit(url).port):
+                assert [client.line(), client.line()] == ["connected", "text: hello"]
+                client.signal(signal.SIGINT)
+                status, said, complaints = client.end()
+    assert (status, said) == (0, ["done"])
+    assert all("trying again in" in line for line in complaints)
+
+
+def test_the_one_that_comes_back_does_not_if_that_would_not_help():
+    with world.serving(origins=None, path="/there") as server:
+        status, said, complaints = run("reconnect.py", world.url_of(server, "/elsewhere"))
+    assert (status, said, len(complaints)) == (1, [], 1)
+    assert complaints[0].startswith("trying again would not help: the server answered 400")
+
+
 def test_in_the_chat_all_hear_what_one_says():
     with serving("chat_server.py") as url, world.Socket(f"{url}?name=anna") as anna:
         assert anna.recv(PATIENCE) == "* anna is here"

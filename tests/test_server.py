@@ -52,6 +52,10 @@ def test_unknown_arguments_are_refused(name: str) -> None:
     ("kind", "options"),
     [
         (TypeError, {"accept": 5}),
+        (TypeError, {"socket_class": object}),
+        (TypeError, {"socket_class": "Socket"}),
+        (TypeError, {"verify_client": True}),
+        (TypeError, {"select_subprotocol": ["chat"]}),
         (TypeError, {"protocols": "chat"}),
         (ValueError, {"protocols": ["a b"]}),
         (ValueError, {"protocols": [""]}),

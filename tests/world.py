@@ -26,7 +26,7 @@ if MODE == "gevent":
     from gevent import socket
     from gevent.select import select
 
-    from syncws.gevent import Server, Socket
+    from syncws.gevent import Server, Socket, reconnect
 
     sleep = gevent.sleep
     Event = gevent.event.Event
@@ -36,7 +36,7 @@ else:
     import threading
     from select import select
 
-    from syncws import Server, Socket
+    from syncws import Server, Socket, reconnect
 
     sleep = time.sleep
     Event = threading.Event

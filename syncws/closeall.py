@@ -1,0 +1,75 @@
+"""`close_all`: an end to every live connection of the process, threads' and greenlets', clients' and servers'.
+
+Rank 5, over Connection. Which there are is known from `attendant.owners`: whoever has a descriptor stands in there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from .attendant import Attendant, owners
+from .frames import encode_close
+from .lifecycle import CLOSED, OPEN
+from .options import check_timeout
+from .runtime import deadline_after
+from .websocket import Connection
+
+_GRACE = 0.5  # seconds for connections to be gone that were terminated
+_FIRST_NAP, _LAST_NAP = 0.001, 0.05
+
+
+def close_all(code: int | None = 1001, reason: str = "", timeout: float | None = 10.0) -> bool:
+    """Close every live connection of this process with `code`, and wait until all are CLOSED.
+
+    Those that are not after `timeout` seconds (None: each one's close_timeout) are terminated. Returns whether each
+    connection that was open ended with Close frames both ways. Servers go on listening: close them first. Bad
+    arguments raise, as for `Socket.close`, before anything is closed.
+
+    May be called from any thread or greenlet, also from a listener or from `accept`; not in a signal handler.
+    """
+    encode_close(code, reason)
+    check_timeout(timeout)
+    deadline = deadline_after(timeout)
+    living = [owner for reference in list(owners) if isinstance(owner := reference(), Connection)]
+    opened = [ws for ws in living if ws.readyState == OPEN]
+    _have(living, lambda ws: ws.close(code, reason))
+    late = _await_end(living, deadline)
+    _have(late, lambda ws: ws.terminate())
+    _await_end(late, deadline_after(_GRACE))
+    return all(ws._close_event().wasClean for ws in opened)
+
+
+def _have(connections: list[Connection], end: Callable[[Connection], None]) -> None:
+    """Call `end` for each, where it may be called: what belongs to a hub is touched by that hub's thread only."""
+    hubs: dict[Attendant, list[Connection]] = {}
+    for ws in connections:
+        if ws._runtime.may_block:
+            end(ws)
+        else:
+            hubs.setdefault(ws._attendant, []).append(ws)
+    for attendant, group in hubs.items():
+        attendant.call_at(time.monotonic(), partial(_for_each, group, end))
+
+
+def _for_each(connections: list[Connection], end: Callable[[Connection], None]) -> None:
+    for ws in connections:
+        end(ws)
+
+
+def _await_end(connections: list[Connection], deadline: float | None) -> list[Connection]:
+    """Those that have not ended at the deadline. Looks again and again: no one event would do for both worlds."""
+    sleep = next((ws._runtime.sleep for ws in connections if not ws._runtime.may_block), time.sleep)
+    nap = _FIRST_NAP
+    while True:
+        connections = [ws for ws in connections if not _is_over(ws)]
+        if not connections or (deadline is not None and deadline <= time.monotonic()):
+            return connections
+        sleep(nap)
+        nap = min(2 * nap, _LAST_NAP)
+
+
+def _is_over(ws: Connection) -> bool:
+    """CLOSED, and its listeners were told; or they wait for us, who are one of them."""
+    return ws._done or (ws.readyState == CLOSED and ws._is_dispatching())
