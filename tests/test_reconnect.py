@@ -7,6 +7,7 @@ import itertools
 import logging
 import ssl
 import sys
+import threading
 import time
 from email.utils import formatdate
 from typing import Any
@@ -434,6 +435,16 @@ def test_a_set_stop_yields_nothing(make: Any) -> None:
     stop = make()
     stop.set()
     assert list(reconnect(nowhere(), stop=stop)) == []
+
+
+def test_a_delay_longer_than_the_system_can_sleep_is_waited() -> None:
+    class Sleeper:
+        def sleep(self, seconds: float) -> None:
+            raise StopIteration(seconds)
+
+    with pytest.raises(StopIteration) as caught:
+        module._Guard(Sleeper(), None).pause(1e300)
+    assert 60 <= caught.value.value <= threading.TIMEOUT_MAX
 
 
 @each_event
