@@ -16,6 +16,8 @@ from .errors import (
     MessageTooBig,
     PolicyError,
     ProtocolError,
+    ProxyError,
+    RedirectError,
     WebSocketError,
 )
 from .events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
@@ -53,6 +55,8 @@ __all__ = [
     "MessageTooBig",
     "PolicyError",
     "ProtocolError",
+    "ProxyError",
+    "RedirectError",
     "Request",
     "Response",
     "Server",

@@ -32,7 +32,7 @@ class Dispatching(Incoming):
 
     _ROLES = (*Incoming._ROLES, "_looper", "_dispatcher")
     _TYPES: ClassVar[frozenset[str]] = frozenset(
-        ("open", "message", "close", "error", "ping", "pong", "upgrade", "unexpected-response")
+        ("open", "message", "close", "error", "ping", "pong", "upgrade", "redirect", "unexpected-response")
     )
 
     onopen = Handler("open")
@@ -42,6 +42,7 @@ class Dispatching(Incoming):
     onping = Handler("ping")
     onpong = Handler("pong")
     onupgrade = Handler("upgrade")
+    onredirect = Handler("redirect")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -70,6 +70,14 @@ class HandshakeError(WebSocketError):
         return HTTPStatus(self.status).phrase if self.status in set(HTTPStatus) else ""
 
 
+class RedirectError(HandshakeError):
+    """The server's redirect, `response`, leads nowhere we go, or was one too many."""
+
+
+class ProxyError(HandshakeError):
+    """The proxy did not let us through; `response` is what an HTTP proxy answered, if it did."""
+
+
 class ProtocolError(WebSocketError):
     """The peer broke the protocol; `close_code` is what it is told (RFC 6455 section 7.4.1)."""
 

@@ -87,6 +87,16 @@ class ResponseEvent(Event):
         self.response = response
 
 
+class RedirectEvent(ResponseEvent):
+    """The server sent us elsewhere: to `url`, which is asked next unless the listener closes the socket."""
+
+    __slots__ = ("url",)
+
+    def __init__(self, response: Any = None, url: str = "", target: object = None) -> None:
+        super().__init__("redirect", response, target)
+        self.url = url
+
+
 class CloseEvent(Event):
     """The connection is closed: `code` and `reason` are the peer's.
 

@@ -7,6 +7,7 @@ HTTP messages: RFC 9112 sections 3 and 4.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -96,3 +97,8 @@ def head_bytes(first_line: str, headers: Headers) -> bytes:
     """
     lines = [check_value("first line", first_line), *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def basic_authorization(userinfo: tuple[str, str]) -> str:
+    """User and password as the value of a header (RFC 7617 section 2)."""
+    return "Basic " + b64encode(":".join(userinfo).encode()).decode("ascii")

@@ -1,6 +1,6 @@
 """The client's side of the opening handshake: the request it sends, the checks of what comes back.
 
-Rank 3: on `handshake`, `url`, `exchange`, `headers`, `deflate`, h11. No I/O: bytes in, values out.
+Rank 3: on `answer`, `handshake`, `url`, `exchange`, `headers`, `deflate`. No I/O: bytes in, values out.
 RFC 6455 sections 4.1 and 4.2.2; a missing subprotocol fails as in the WHATWG's WebSockets Standard.
 """
 
@@ -10,27 +10,22 @@ import os
 from base64 import b64encode
 from collections.abc import Iterable
 
-import h11
-
+from .answer import AnswerReader
 from .deflate import NAME as PERMESSAGE_DEFLATE
 from .deflate import Agreement, Deflate, agree, offer
 from .errors import HandshakeError
-from .exchange import Request, Response, head_bytes
+from .exchange import Request, Response, basic_authorization, head_bytes
 from .handshake import (
     VERSIONS,
     Agreed,
-    HeadBuffer,
     accept_key,
     connection_upgrades,
-    event_headers,
     upgrades_to_websocket,
 )
 from .headers import Headers, HeaderSource, checked_subprotocols, format_extension, parse_extensions, shown
 from .url import Address, split_host
 
-HEAD_LIMIT = 65536  # bytes: the heads of all responses together, interim ones included
-BODY_LIMIT = 65536  # bytes kept of the body of a refusal
-
+_REDIRECTS = frozenset([301, 302, 303, 307, 308])
 # The caller's headers of these names give way to the handshake's own …
 _OURS = frozenset(
     [
@@ -53,7 +48,7 @@ class ClientHandshake:
     """One request and the answer to it.
 
     `request_bytes()` goes out; what comes in is given to `receive` until it returns the 101 or raises. Then
-    `agreed` is what was settled and `leftover` the bytes behind the head. `response` is set with its head.
+    `agreed` is what was settled and `leftover` the bytes behind the head.
     """
 
     def __init__(
@@ -65,6 +60,7 @@ class ClientHandshake:
         headers: HeaderSource | None = None,
         compression: Deflate | None = None,
         version: int = 13,
+        follow_redirects: bool = False,
     ) -> None:
         self._version = _checked_version(version)
         self._key = b64encode(os.urandom(16)).decode("ascii")
@@ -72,35 +68,42 @@ class ClientHandshake:
         self._compression = compression
         own = self._own_headers(address, origin)
         self.request = Request("GET", address.target, _merged(own, headers), secure=address.secure)
-        self.response: Response | None = None
         self.agreed = Agreed()
         self.leftover = b""
-        self._heads = HeadBuffer(HEAD_LIMIT)
-        self._http = _expecting_upgrade()
-        self._body = bytearray()
+        self._follow_redirects = follow_redirects
+        self._answer = AnswerReader("GET", self._ends_at_head)
 
     def request_bytes(self) -> bytes:
         """The request as it stands now: `request.headers` may have been changed."""
         return head_bytes(f"{self.request.method} {self.request.target} HTTP/1.1", self.request.headers)
 
+    @property
+    def response(self) -> Response | None:
+        """What the server answered, from its head on."""
+        return self._answer.response
+
     def receive(self, data: bytes) -> Response | None:
         """Take in what the server sent, b"" for its end of file; None = more is needed.
 
-        Returns the 101 that passed every check. Any other answer: HandshakeError with the response, when its
-        body is read. No answer at all: HandshakeError without one.
+        Returns the 101 that passed every check, or a redirect to be followed, without its body. Any other answer:
+        HandshakeError with the response, when its body is read. No answer at all: HandshakeError without one.
         """
-        if self.response is not None:
-            self._receive_body(data)
-            return None
-        if not data:
-            raise self._failure("the connection was closed before the handshake was answered")
-        self._heads.add(data)
         try:
-            return self._receive_heads()
-        except h11.RemoteProtocolError as error:
-            # h11 quotes what it refuses by repr(), at any length.
-            # Without h11's traceback: one of its frames holds the error, and that all of its callers.
-            raise self._failure(f"malformed HTTP response: {str(error)[:200]}") from error.with_traceback(None)
+            response = self._answer.receive(data)
+        except EOFError as error:
+            raise self._failure(f"{error} before the handshake was answered") from None
+        except ValueError as error:
+            raise self._failure(str(error)) from error.__cause__
+        if response is None:
+            return None
+        if response.status == 101:
+            return self._upgraded(response, self._answer.http_version)
+        if not self._ends_at_head(response):
+            raise self._failure(f"the server answered {response.status} {shown(response.reason)}, not 101")
+        return response
+
+    def _ends_at_head(self, response: Response) -> bool:
+        return response.status == 101 or (self._follow_redirects and is_redirect(response))
 
     def _own_headers(self, address: Address, origin: str | None) -> Headers:
         own = Headers(
@@ -119,48 +122,8 @@ class ClientHandshake:
         if origin is not None:
             own.add("Origin" if self._version == 13 else "Sec-WebSocket-Origin", origin)
         if address.userinfo is not None:
-            credentials = ":".join(address.userinfo).encode()
-            own.add("Authorization", "Basic " + b64encode(credentials).decode("ascii"))
+            own.add("Authorization", basic_authorization(address.userinfo))
         return own
-
-    def _receive_heads(self) -> Response | None:
-        while (head := self._heads.next_head()) is not None:
-            self._http.receive_data(head)
-            event = self._http.next_event()
-            # A whole head makes nothing else.
-            assert isinstance(event, h11.Response | h11.InformationalResponse)
-            status = event.status_code
-            # 100, 103 and the like come before the answer (RFC 9110 section 15.2).
-            if status < 200 and status != 101:
-                continue
-            self.response = Response(status, event_headers(event), reason=event.reason.decode("latin-1"))
-            if status == 101:
-                return self._upgraded(self.response, event.http_version)
-            # An empty rest is not given to h11, which would take it for the end of file.
-            self._receive_body(self._heads.rest() or None)
-            break
-        return None
-
-    def _receive_body(self, data: bytes | None) -> None:
-        """Collect the body of a refusal; `HandshakeError` at its end, or at the limit."""
-        if data is not None:
-            self._http.receive_data(data)
-        try:
-            event = self._http.next_event()
-            while isinstance(event, h11.Data):
-                self._body += event.data
-                event = self._http.next_event()
-        except h11.RemoteProtocolError:
-            # Cut short or badly chunked: the status is what matters, and it is known.
-            event = h11.PAUSED
-        if event is not h11.NEED_DATA or len(self._body) >= BODY_LIMIT:
-            raise self._refused()
-
-    def _refused(self) -> HandshakeError:
-        response = self.response
-        assert response is not None
-        response.body = bytes(self._body[:BODY_LIMIT])
-        return self._failure(f"the server answered {response.status} {shown(response.reason)}, not 101")
 
     def _failure(self, message: str) -> HandshakeError:
         return HandshakeError(message, request=self.request, response=self.response)
@@ -179,7 +142,7 @@ class ClientHandshake:
         protocol = self._chosen_protocol(headers)
         deflate, extensions = self._agreed_extension(headers)
         self.agreed = Agreed(protocol, deflate, extensions, self._version)
-        self.leftover = self._heads.rest()
+        self.leftover = self._answer.rest
         return response
 
     def _chosen_protocol(self, headers: Headers) -> str:
@@ -207,12 +170,9 @@ class ClientHandshake:
             raise self._failure(f"Sec-WebSocket-Extensions {came}: {error}") from error
 
 
-def _expecting_upgrade() -> h11.Connection:
-    """An h11 connection on which the request was sent: it reads the response to one."""
-    http = h11.Connection(h11.CLIENT)
-    http.send(h11.Request(method="GET", target="/", headers=[("Host", "h"), ("Upgrade", "websocket")]))
-    http.send(h11.EndOfMessage())
-    return http
+def is_redirect(response: Response) -> bool:
+    """Whether it says where else to ask: RFC 9110 section 15.4, those that mean it for a GET."""
+    return response.status in _REDIRECTS and "Location" in response.headers
 
 
 def _checked_version(version: int) -> int:

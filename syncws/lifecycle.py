@@ -133,6 +133,16 @@ class Lifecycle(EventTarget, Port):
         self._short_descriptor = transport.short_descriptor
         owners.add(self._reference)
 
+    def _let_go(self) -> None:
+        """While CONNECTING: close the transport, for the way leads elsewhere. Nobody but the caller is in it."""
+        with self._lock:
+            transport, self._transport = self._transport, None
+            self._lags = False
+            self._short_descriptor = -1
+            owners.discard(self._reference)
+        if transport is not None:
+            transport.close()
+
     # -- the end ------------------------------------------------------------------------------------------
 
     def terminate(self) -> None:

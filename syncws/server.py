@@ -353,7 +353,7 @@ class Server(EventTarget):
     def _wrap(self, sock: _socket.socket) -> Transport:
         if self._ssl is None:
             return Transport(self._runtime, sock)
-        return TLSTransport(self._runtime, sock, self._ssl, server_side=True)
+        return TLSTransport(Transport(self._runtime, sock), self._ssl, server_side=True)
 
     def _register(self, ws: Socket) -> dict[Any, Any]:
         """Let an open socket in; HandshakeError 503 if there is no place."""

@@ -168,8 +168,9 @@ class Transport:
 
 
 class TLSTransport(Transport):
-    """TLS over a plain socket.
+    """TLS over another transport, whose socket it takes over: a plain one, or TLS to a proxy.
 
+    `early`: bytes of the peer's that were read there already.
     OpenSSL works on memory only, under one lock that is never held while anything waits: a read may have to
     write and the other way round, and two threads must not be inside one SSL object at once.
     """
@@ -178,24 +179,29 @@ class TLSTransport(Transport):
 
     def __init__(
         self,
-        runtime: Runtime,
-        sock: socket.socket,
+        below: Transport,
         context: ssl.SSLContext,
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
+        early: bytes = b"",
     ) -> None:
-        super().__init__(runtime, sock)
-        self._lock = runtime.lock()  # guards the SSL object and its two memory buffers
+        # Ciphertext goes through `below`; waiting, shutting and closing are done to the socket, which is the same one.
+        self._below = below
+        self._runtime, self._sock, self._waiter = below._runtime, below._sock, below._waiter
+        self._waits_in_kernel = False
+        self._turn_began = 0.0
+        self._lock = self._runtime.lock()  # guards the SSL object and its two memory buffers
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self._incoming.write(early)
         self.receive = self.read
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         self._holding = False  # data was decrypted, or can be, that the last read did not take
         self._ciphertext = bytearray(4096)
-        self._unsent: Out = []  # ciphertext the kernel did not take; the writer's
+        self._unsent: Out = []  # ciphertext that was not taken below; the writer's
 
     def handshake(self, deadline: float | None) -> None:
         """The TLS handshake. Raises ssl.SSLError, TimeoutError, or ConnectionError at the end of the stream."""
@@ -261,8 +267,8 @@ class TLSTransport(Transport):
                 return 0
 
     def _receive(self) -> int | None:
-        """Move ciphertext from the socket to the SSL object: the count, 0 at the end, None if nothing is there."""
-        count = super()._recv(self._ciphertext)
+        """Move ciphertext from below to the SSL object: the count, 0 at the end, None if nothing is there."""
+        count = self._below._recv(self._ciphertext)
         if count is None:
             return None
         with self._lock:
@@ -296,23 +302,23 @@ class TLSTransport(Transport):
             data = self._outgoing.read()
         if data:
             self._unsent.append(data)
-        return super().write(self._unsent)
+        return self._below.write(self._unsent)
 
     def wants_to_write(self) -> bool:
-        return bool(self._unsent) or self._outgoing.pending > 0
+        return bool(self._unsent) or self._outgoing.pending > 0 or self._below.wants_to_write()
 
     def has_unread(self) -> bool:
         return self.holds_data() or super().has_unread()
 
     def holds_data(self) -> bool:
-        return self._holding
+        return self._holding or self._below.holds_data()
 
     def finish_writing(self) -> None:
         with self._lock, contextlib.suppress(ssl.SSLError, ValueError):
             self._tls.unwrap()  # queues our close_notify; the peer's is not waited for
         with contextlib.suppress(OSError):
             self._write_ciphertext()
-        super().finish_writing()
+        self._below.finish_writing()
 
 
 def check_context(context: Any, *, server_side: bool) -> None:

@@ -7,9 +7,9 @@ URLs: RFC 6455 section 3, RFC 3986, RFC 9110 section 4.2; `Address.url` as the W
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urljoin
 
 from .headers import shown
 
@@ -60,8 +60,7 @@ def parse(url: str) -> Address:
 
     Errors don't repeat the URL, which may hold a password.
     """
-    if bad := _FORBIDDEN.search(url):
-        raise ValueError(f"character {bad.group()!r} at index {bad.start()} of the URL is not allowed")
+    check_characters(url)
     text, _, fragment = url.partition("#")
     if fragment:
         raise ValueError("a WebSocket URL has no fragment")
@@ -73,6 +72,39 @@ def parse(url: str) -> Address:
     if scheme not in DEFAULT_PORTS:
         raise ValueError(f"the scheme must be ws, wss, http, https or ws+unix, not {shown(scheme, 20)}")
     return _network_address(scheme, rest)
+
+
+def check_characters(url: str) -> None:
+    """ValueError for what no URL holds as it is: blanks, controls, a backslash."""
+    if bad := _FORBIDDEN.search(url):
+        raise ValueError(f"character {bad.group()!r} at index {bad.start()} of the URL is not allowed")
+
+
+def join(base: Address, location: str) -> Address:
+    """Where the Location of an answer of `base` leads (RFC 9110 section 10.2.2); ValueError if to no WebSocket.
+
+    A relative one stays at the unix socket it came from; none leads from elsewhere to one.
+    """
+    try:
+        reference = location.encode("latin-1").decode("utf-8")  # a header's value is read as latin-1
+    except UnicodeError:
+        raise ValueError("it is not UTF-8") from None
+    check_characters(reference)
+    scheme = _SCHEME.match(reference)
+    if scheme and scheme.group(1).lower() not in DEFAULT_PORTS:
+        raise ValueError(f"the scheme must be ws, wss, http or https, not {shown(scheme.group(1), 20)}")
+    network = replace(base, unix=None).url
+    if scheme is None and reference.startswith("//"):
+        return parse(network.partition("//")[0] + reference)
+    if scheme is not None:
+        return parse(reference)
+    return replace(base, target=parse(urljoin(network, reference)).target)
+
+
+def split_authority(text: str) -> tuple[tuple[str, str] | None, str, int | None]:
+    """Split `[user[:password]@]host[:port]`: user and password decoded, host and port as in `split_host`."""
+    userinfo, _, host_and_port = text.rpartition("@")
+    return _userinfo(userinfo), *split_host(host_and_port)
 
 
 def split_host(text: str) -> tuple[str, int | None]:
@@ -98,14 +130,13 @@ def _network_address(scheme: str, rest: str) -> Address:
     if match is None:
         raise ValueError(f"expected {scheme}://host")
     authority, target = match.groups()
-    userinfo, _, host_and_port = authority.rpartition("@")
-    host, port = split_host(host_and_port)
+    userinfo, host, port = split_authority(authority)
     return Address(
         secure=scheme in ("wss", "https"),
         host=host,
         port=DEFAULT_PORTS[scheme] if port is None else port,
         target=_target(target),
-        userinfo=_userinfo(userinfo),
+        userinfo=userinfo,
     )
 
 

@@ -18,6 +18,8 @@ from syncws.errors import (
     MessageTooBig,
     PolicyError,
     ProtocolError,
+    ProxyError,
+    RedirectError,
     WebSocketError,
 )
 
@@ -45,6 +47,8 @@ class Redirected(HandshakeError):
 def test_the_tree_is_the_documented_one() -> None:
     tree = {
         HandshakeError: WebSocketError,
+        RedirectError: HandshakeError,
+        ProxyError: HandshakeError,
         ProtocolError: WebSocketError,
         InvalidData: ProtocolError,
         MessageTooBig: ProtocolError,

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncws import url
+from syncws.answer import BODY_LIMIT, HEAD_LIMIT
 from syncws.deflate import Deflate
 from syncws.errors import HandshakeError
 from syncws.exchange import Response
 from syncws.handshake import Agreed, accept_key
-from syncws.handshake_client import BODY_LIMIT, HEAD_LIMIT, ClientHandshake
+from syncws.handshake_client import ClientHandshake
 from syncws.headers import Headers
 
 FRAME = b"\x81\x02\r\n\x00"

@@ -278,7 +278,7 @@ def test_a_body_that_never_ends_is_given_up_and_the_refusal_told(
     name: str, timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if timeout is None:
-        monkeypatch.setattr(syncws.client, "_BODY_PATIENCE", 0.2)
+        monkeypatch.setattr(syncws.way, "BODY_PATIENCE", 0.2)
     framing = BODIES[name][0].replace(b"4", b"5")
     with raw_listener() as listener:
         server = refusing(listener, framing, BODIES[name][1], b"")

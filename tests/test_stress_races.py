@@ -18,7 +18,7 @@ from stress_rounds import Arena, Watched, check_messages, message, repeated, rou
 
 from syncws import ConnectionClosed, control
 from syncws.runtime import THREADS, WRITE
-from syncws.transport import TLSTransport
+from syncws.transport import TLSTransport, Transport
 
 pytestmark = stress_rounds.marks()
 
@@ -298,8 +298,8 @@ def test_two_threads_are_never_inside_one_ssl_object(certificates):
     """One reads without a pause, one writes: a read that finds nothing must not be confused by the write."""
     server, client = certificates
     pair = world.pair_of_sockets()
-    ours = TLSTransport(THREADS, pair[0], client, server_hostname="127.0.0.1")
-    theirs = TLSTransport(THREADS, pair[1], server, server_side=True)
+    ours = TLSTransport(Transport(THREADS, pair[0]), client, server_hostname="127.0.0.1")
+    theirs = TLSTransport(Transport(THREADS, pair[1]), server, server_side=True)
     shaking = world.spawn(theirs.handshake, time.monotonic() + 5)
     ours.handshake(time.monotonic() + 5)
     shaking.result()

@@ -30,21 +30,27 @@ def pair() -> Any:
         yield transport, theirs
 
 
-@pytest.fixture(params=["plain", "tls"])
+@pytest.fixture(params=["plain", "tls", "tls in tls"])
 def linked(request: Any, server_tls: Any, client_tls: Any) -> Any:
     """Two transports that are connected."""
     ours, theirs = world.pair_of_sockets()
-    if request.param == "plain":
-        left, right = Transport(RUNTIME, ours), Transport(RUNTIME, theirs)
-    else:
-        left = TLSTransport(RUNTIME, ours, client_tls, server_hostname="localhost")
-        right = TLSTransport(RUNTIME, theirs, server_tls, server_side=True)
+    left, right = Transport(RUNTIME, ours), Transport(RUNTIME, theirs)
+    for _ in range(request.param.count("tls")):
+        left = TLSTransport(left, client_tls, server_hostname="localhost")
+        right = TLSTransport(right, server_tls, server_side=True)
         shaking = spawn(left.handshake, time.monotonic() + 5)
         right.handshake(time.monotonic() + 5)
         shaking.result()
         assert left.read(bytearray(1), 0.01) is None  # takes the session tickets of TLS 1.3
     with contextlib.closing(left), contextlib.closing(right):
         yield left, right
+
+
+def flaw(transport: Any, *args: Any, **how: Any) -> None:
+    """Give it a socket with flaws, at the bottom of whatever it is over."""
+    while isinstance(transport, TLSTransport):
+        transport = transport._below
+    transport._sock = Flawed(transport._sock, *args, **how)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -89,7 +95,7 @@ ENDS = ["ECONNRESET", "EPIPE", "ETIMEDOUT", "EBADF", "ENOTCONN", "EHOSTUNREACH",
 @pytest.mark.parametrize("name", ENDS)
 def test_an_error_of_reading_is_the_end_of_the_stream(name: str, timeout: Any, pair: Any) -> None:
     transport, _ = pair
-    transport._sock = Flawed(transport._sock, fail=failing(getattr(errno, name)))
+    flaw(transport, fail=failing(getattr(errno, name)))
     assert transport.read(bytearray(10), timeout) == 0
 
 
@@ -97,7 +103,7 @@ def test_an_error_of_reading_is_the_end_of_the_stream(name: str, timeout: Any, p
 def test_a_false_alarm_is_not_the_end(timeout: Any, pair: Any) -> None:
     transport, theirs = pair
     theirs.sendall(b"x")
-    transport._sock = Flawed(transport._sock, fail=failing(errno.EAGAIN, times=1))
+    flaw(transport, fail=failing(errno.EAGAIN, times=1))
     assert transport.read(bytearray(10), timeout) == 1
 
 
@@ -135,7 +141,8 @@ def drain(transport: Any, size: int) -> bytes:
 )
 def test_what_is_written_arrives_whole_and_in_order(buffers: Any, most: int, linked: Any) -> None:
     left, right = linked
-    left._sock, right._sock = Flawed(left._sock, most), Flawed(right._sock, most)
+    flaw(left, most)
+    flaw(right, most)
     out, expected = list(buffers), b"".join(buffers)
     receiving = spawn(drain, right, len(expected))
     while not left.write(out):
@@ -161,7 +168,7 @@ def test_what_the_kernel_does_not_take_is_left(linked: Any) -> None:
 @pytest.mark.parametrize("name", [name for name in ENDS if name != "EAGAIN"])
 def test_an_error_of_writing_is_raised_as_it_is(name: str, linked: Any) -> None:
     left, _ = linked
-    left._sock = Flawed(left._sock, fail=failing(getattr(errno, name)))
+    flaw(left, fail=failing(getattr(errno, name)))
     with pytest.raises(OSError) as caught:
         left.write([b"x"])
     assert caught.value.errno == getattr(errno, name)
