@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import h11
 
+from .errors import HandshakeError
 from .exchange import Response
 from .handshake import HeadBuffer, event_headers
 
@@ -20,34 +21,36 @@ BODY_PATIENCE = 2.0  # seconds for it: the status is what matters, and it is kno
 class AnswerReader:
     """Bytes to one `Response`. `ends_at_head(response)`: what follows its head is no body, and is kept in `rest`.
 
-    `response` is set with the head; `receive` returns it when the body is there too, cut to `BODY_LIMIT`.
+    `failure(text)` makes what is raised if none comes, or no HTTP. `response` is set with the head; `receive` returns
+    it when the body is there too, cut to `BODY_LIMIT`.
     """
 
-    def __init__(self, method: str, ends_at_head: Callable[[Response], bool]) -> None:
+    def __init__(
+        self, method: str, ends_at_head: Callable[[Response], bool], failure: Callable[[str], HandshakeError]
+    ) -> None:
         self.response: Response | None = None
         self.http_version = b""
         self.rest = b""
         self._ends_at_head = ends_at_head
+        self._failure = failure
+        self._asked = "the handshake" if method == "GET" else method
         self._heads = HeadBuffer(HEAD_LIMIT)
         self._http = _having_asked(method)
         self._body = bytearray()
 
     def receive(self, data: bytes) -> Response | None:
-        """Take in what came, b"" for the end of file; None = more is needed.
-
-        `EOFError` if the head was not whole then. What is no HTTP: ValueError, whose text may be shown.
-        """
+        """Take in what came, b"" for the end of file; None = more is needed."""
         if self.response is not None:
             return self._receive_body(data)
         if not data:
-            raise EOFError("the connection was closed")
+            raise self._failure(f"the connection was closed before {self._asked} was answered")
         self._heads.add(data)
         try:
             return self._receive_heads()
         except h11.RemoteProtocolError as error:
             # h11 quotes what it refuses by repr(), at any length.
             # Without h11's traceback: one of its frames holds the error, and that all of its callers.
-            raise ValueError(f"malformed HTTP response: {str(error)[:200]}") from error.with_traceback(None)
+            raise self._failure(f"malformed HTTP response: {str(error)[:200]}") from error.with_traceback(None)
 
     def _receive_heads(self) -> Response | None:
         while (head := self._heads.next_head()) is not None:

@@ -71,7 +71,7 @@ class ClientHandshake:
         self.agreed = Agreed()
         self.leftover = b""
         self._follow_redirects = follow_redirects
-        self._answer = AnswerReader("GET", self._ends_at_head)
+        self._answer = AnswerReader("GET", self._ends_at_head, self._failure)
 
     def request_bytes(self) -> bytes:
         """The request as it stands now: `request.headers` may have been changed."""
@@ -88,12 +88,7 @@ class ClientHandshake:
         Returns the 101 that passed every check, or a redirect to be followed, without its body. Any other answer:
         HandshakeError with the response, when its body is read. No answer at all: HandshakeError without one.
         """
-        try:
-            response = self._answer.receive(data)
-        except EOFError as error:
-            raise self._failure(f"{error} before the handshake was answered") from None
-        except ValueError as error:
-            raise self._failure(str(error)) from error.__cause__
+        response = self._answer.receive(data)
         if response is None:
             return None
         if response.status == 101:

@@ -103,14 +103,9 @@ def _ask_http(proxy: Proxy, line: Punctual, host: str, port: int) -> bytes:
     if proxy.userinfo is not None:
         headers.add("Proxy-Authorization", basic_authorization(proxy.userinfo))
     line.sendall(head_bytes(f"CONNECT {target} HTTP/1.1", headers))
-    answer = AnswerReader("CONNECT", _consents)
-    try:
-        while (response := answer.receive(line.recv(_READ_SIZE))) is None:
-            pass
-    except EOFError as error:
-        raise ProxyError(f"the proxy {proxy}: {error} before CONNECT was answered") from None
-    except ValueError as error:
-        raise ProxyError(f"the proxy {proxy}: {error}") from error.__cause__
+    answer = AnswerReader("CONNECT", _consents, lambda text: ProxyError(f"the proxy {proxy}: {text}"))
+    while (response := answer.receive(line.recv(_READ_SIZE))) is None:
+        pass
     if not _consents(response):
         told = f"{response.status} {shown(response.reason)}"
         raise ProxyError(f"the proxy {proxy} answered {told} to CONNECT {target}", response=response)

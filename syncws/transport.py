@@ -188,10 +188,11 @@ class TLSTransport(Transport):
     ) -> None:
         # Ciphertext goes through `below`; waiting, shutting and closing are done to the socket, which is the same one.
         self._below = below
-        self._runtime, self._sock, self._waiter = below._runtime, below._sock, below._waiter
+        self._runtime = runtime = below._runtime
+        self._sock, self._waiter = below._sock, below._waiter
         self._waits_in_kernel = False
         self._turn_began = 0.0
-        self._lock = self._runtime.lock()  # guards the SSL object and its two memory buffers
+        self._lock = runtime.lock()  # guards the SSL object and its two memory buffers
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._incoming.write(early)

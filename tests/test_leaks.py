@@ -219,11 +219,18 @@ def test_a_closed_socket_of_a_server_is_gone_without_the_garbage_collector(happe
         eventually(lambda: references[0]() is None, 8.0)
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"garbage\r\n\r\n"])
+REFUSALS = [b"", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"garbage\r\n\r\n"]
+AWAY = b"HTTP/1.1 302 Found\r\nLocation: file:/etc/passwd\r\n\r\n"
+WAYS = [*(("", text) for text in (*REFUSALS, AWAY)), *(("http", text) for text in REFUSALS), ("socks5h", b"")]
+
+
+@pytest.mark.parametrize(("through", "answer"), WAYS)
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_client_that_did_not_open_is_gone_without_the_garbage_collector(
-    answer: bytes, blocking: bool, without_gc: None
+    through: str, answer: bytes, blocking: bool, without_gc: None
 ) -> None:
+    if through == "socks5h":
+        pytest.importorskip("python_socks")
     references: list[Any] = []
 
     class Noted(Socket):  # type: ignore[misc, valid-type]
@@ -242,8 +249,9 @@ def test_a_client_that_did_not_open_is_gone_without_the_garbage_collector(
                 sock.close()
 
             refusing = spawn(refuse)
+            options = {"proxy": url.replace("ws", through).rstrip("/")} if through else {"follow_redirects": True}
             with contextlib.suppress(HandshakeError, OSError):
-                ws = Noted(url, blocking=blocking)
+                ws = Noted("ws://far.example/" if through else url, blocking=blocking, **options)
                 assert not blocking and ws.wait_closed(world.PATIENCE)
             refusing.result()
 
