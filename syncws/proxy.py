@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
-from .answer import AnswerReader
+from .answer import BODY_PATIENCE, AnswerReader
 from .errors import ProxyError
 from .exchange import Response, basic_authorization, head_bytes
 from .headers import Headers, shown
@@ -105,7 +105,8 @@ def _ask_http(proxy: Proxy, line: Punctual, host: str, port: int) -> bytes:
     line.sendall(head_bytes(f"CONNECT {target} HTTP/1.1", headers))
     answer = AnswerReader("CONNECT", _consents, lambda text: ProxyError(f"the proxy {proxy}: {text}"))
     while (response := answer.receive(line.recv(_READ_SIZE))) is None:
-        pass
+        if answer.response is not None:
+            line.be_brief(BODY_PATIENCE)
     if not _consents(response):
         told = f"{response.status} {shown(response.reason)}"
         raise ProxyError(f"the proxy {proxy} answered {told} to CONNECT {target}", response=response)

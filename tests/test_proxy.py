@@ -243,6 +243,17 @@ def test_a_consent_has_no_body_whatever_it_says(consent: bytes) -> None:
         ws.terminate()
 
 
+def test_the_body_of_a_refusal_is_not_waited_for_long(monkeypatch: Any) -> None:
+    monkeypatch.setattr(proxies, "BODY_PATIENCE", 0.2)
+    with gateway() as door:
+        opening = spawn(Socket, "ws://far.example/", proxy=door.url())
+        sock = door.asked()
+        sock.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nha")
+        with pytest.raises(syncws.ProxyError) as caught:
+            opening.result()
+        assert (caught.value.status, caught.value.response.body) == (403, b"ha")
+
+
 def test_a_proxy_that_is_not_there_is_an_os_error() -> None:
     with gateway() as door:
         url = door.url()
@@ -255,7 +266,6 @@ def test_a_proxy_that_is_not_there_is_an_os_error() -> None:
 STAGES = {
     "the TLS of the proxy": ("https", lambda door: door.accept()),
     "the answer of the proxy": ("http", lambda door: door.asked()),
-    "the body of its refusal": ("http", lambda door: answer(door, b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nha")),
     "the TLS of the server": ("http", lambda door: answer(door, CONSENT)),
     "the answer of the server": ("https", lambda door: door.encrypt(answer(door, CONSENT, True))),
 }
