@@ -18,15 +18,18 @@ from .errors import (
     ProtocolError,
     ProxyError,
     RedirectError,
+    UpgradeUnsupported,
     WebSocketError,
 )
 from .events import CloseEvent, ErrorEvent, Event, EventTarget, MessageEvent
 from .exchange import Request, Response
 from .frames import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT
+from .hosts import Takeover, register_host
 from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN
 from .message import Message
 from .reconnect import reconnect
 from .server import Server
+from .upgrade import upgrade
 
 __all__ = [
     "BINARY",
@@ -61,10 +64,14 @@ __all__ = [
     "Response",
     "Server",
     "Socket",
+    "Takeover",
+    "UpgradeUnsupported",
     "WebSocketError",
     "__version__",
     "close_all",
     "reconnect",
+    "register_host",
+    "upgrade",
 ]
 
 __version__ = "0.1.0"

@@ -110,13 +110,17 @@ class Admission:
         except KeyError:
             raise HandshakeError("there is nothing at this path", status=404, request=request) from None
 
-    def judge(self, request: Request, should_handle: Callable[[Request], bool]) -> Agreed:
-        """Whether the client is let in; HandshakeError with the status if not."""
+    def judge(self, request: Request, should_handle: Callable[[Request], bool], *, routed: bool = True) -> Agreed:
+        """Whether the client is let in; HandshakeError with the status if not.
+
+        routed: by the mapping of paths, if there is one.
+        """
         legacy = self.legacy and hixie76.is_offered(request.headers)
         version = hixie76.check(request) if legacy else check(request)
         if not _asked("should_handle", should_handle, request):
             raise HandshakeError("this path is not served here", status=400, request=request)
-        self.handler(request)
+        if routed:
+            self.handler(request)
         self._judge_origin(request)
         if self.verify_client is not None:
             negotiate(request)  # the grammar of what is offered, before any of the user's functions
@@ -160,6 +164,11 @@ class Admission:
             raise HandshakeError("not authorized", status=401, request=request)
 
 
+def listed(origins: str | Iterable[str] | None) -> str | tuple[str, ...] | None:
+    """Allowed origins as they can be looked at more than once."""
+    return origins if origins is None or isinstance(origins, str) else tuple(origins)
+
+
 def _asked(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function of the user's answers; HandshakeError 500 if it raises."""
     try:
@@ -199,19 +208,24 @@ def _read(transport: Transport, deadline: float | None) -> bytes:
     return bytes(buffer[:count])
 
 
-def refuse(transport: Transport, error: HandshakeError) -> None:
-    """Answer a failed handshake, and give the client a moment to read that. The caller closes."""
+def report(error: HandshakeError, peer: Any) -> None:
+    """Log that `peer` was refused, and why."""
     ours = error.status == 500
     advice = error.advice() if isinstance(error, _ForeignOrigin) else ""
     logger.log(
         logging.ERROR if ours else logging.WARNING if advice else logging.INFO,
         "refused %s: %s %s%s",
-        transport.addresses()[0],
+        peer,
         error.status,
         error,
         advice,
         exc_info=error.__cause__ if ours else None,
     )
+
+
+def refuse(transport: Transport, error: HandshakeError) -> None:
+    """Answer a failed handshake, and give the client a moment to read that. The caller closes."""
+    report(error, transport.addresses()[0])
     if error.status is None:
         return
     deadline = time.monotonic() + _LINGER
@@ -266,5 +280,3 @@ class HandshakeSocket:
         if self._spoke:
             linger(self._transport, time.monotonic() + _LINGER)
         return self._spoke or self.closed
-
-

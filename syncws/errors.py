@@ -78,6 +78,13 @@ class ProxyError(HandshakeError):
     """The proxy did not let us through; `response` is what an HTTP proxy answered, if it did."""
 
 
+class UpgradeUnsupported(HandshakeError):
+    """A server of somebody else's does not give its connections up; says what to use instead. The client gets 501."""
+
+    def __init__(self, message: str, *, status: int | None = 501, **details: Any) -> None:
+        super().__init__(message, status=status, **details)
+
+
 class ProtocolError(WebSocketError):
     """The peer broke the protocol; `close_code` is what it is told (RFC 6455 section 7.4.1)."""
 

@@ -287,17 +287,17 @@ THREADS = Runtime()
 
 
 def current_runtime() -> Runtime:
-    """The world this process lives in just now: greenlets when gevent has patched it, else threads.
+    """The world this process lives in just now: greenlets when gevent (or eventlet) has patched it, else threads.
 
     Raises RuntimeError when gevent has patched sockets or threads but not both: blocking calls would then
     stop all greenlets, or switch between threads, which greenlets cannot.
     """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None:
-        return THREADS
+        return _eventlets() or THREADS
     patched = {name: monkey.is_module_patched(name) for name in ("socket", "threading")}
     if not any(patched.values()):
-        return THREADS
+        return _eventlets() or THREADS
     if all(patched.values()):
         from .greenlets import GREENLETS
 
@@ -307,6 +307,16 @@ def current_runtime() -> Runtime:
         f"gevent.monkey has patched the module {green!r} but not {native!r}: call gevent.monkey.patch_all() "
         "without leaving either out, or leave both and take Socket and Server from syncws.gevent"
     )
+
+
+def _eventlets() -> Runtime | None:
+    """The world of eventlet's green threads, if it has patched the process."""
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is None or not (patcher.is_monkey_patched("socket") and patcher.is_monkey_patched("thread")):
+        return None
+    from .eventlets import EVENTLETS
+
+    return EVENTLETS
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -2,14 +2,12 @@
 
 Rank 5. What happens to one connection, in order:
 
-    Acceptor -> _take -> [its thread] _converse -> _admit: TLS, request, judge
-             -> _open: 101 -> accept(ws, request) -> _reside
+    Acceptor -> Arrivals: [its thread] TLS, request -> Reception: judge, 101 -> serve: accept(ws, request), listeners
 """
 
 from __future__ import annotations
 
-import logging
-import os
+import functools
 import socket as _socket
 import ssl as _ssl
 import weakref
@@ -17,26 +15,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .admission import Admission, Handler, HandshakeSocket, Verifier, let_change, read_request, refuse
+from .admission import Admission, Handler, HandshakeSocket, Verifier, let_change, listed, refuse
+from .arrivals import Arrivals
 from .attendant import attendant_of, owners
 from .broadcast import Broadcast
 from .buffers import Data
-from .client import Acceptance, Socket, check_socket_class
-from .errors import USERS_ERRORS, ConnectionClosed, HandshakeError
+from .client import Socket, check_socket_class
+from .doorway import Doorway
+from .errors import HandshakeError
 from .events import EventTarget
-from .exchange import Request
+from .exchange import Request, Response
 from .frames import encode_close
-from .handshake_server import Selector, response_bytes
-from .listen import Acceptor, check_cpu, listen, stop_signals
+from .handshake_server import Selector
+from .listen import check_cpu, stop_signals
 from .options import ConnectionOptions, Options, check_count, check_timeout
+from .reception import Reception
 from .runtime import Condition, Runtime, current_runtime, deadline_after
-from .transport import TLSTransport, Transport, check_context
-from .websocket import Opening
+from .sources import Attached, Fed, Listening, Place, Source
+from .transport import Transport, check_context
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-logger = logging.getLogger("syncws")
 
 _HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C or SIGTERM
 _LOOK = 0.5  # seconds between two looks for signals, under greenlets
@@ -53,15 +52,18 @@ class Server(EventTarget):
     exact path; others get 404.
 
     Exactly one of: port (0 = any free one) with host (None = all interfaces, IPv4 and IPv6), unix (a path, made
-    for this user only), sock (a listening socket, which is taken over). The constructor binds: `OSError` if it cannot.
+    for this user only), sock (a listening socket, which is taken over): the constructor binds, `OSError` if it cannot;
+    server (a server object of http.server, wsgiref, werkzeug, gevent.pywsgi or cheroot: WebSocket upgrades are taken
+    from it until we are closed); no_server=True (connections come by `handle_upgrade`).
 
-    path: serve only this one, others get 400. origins: "same" answers 403 to pages of another host; a list of
-    origins allows those; None any. verify_client: `(info) -> bool or Response`, info has `origin secure request`.
-    protocols: subprotocols in the order of our preference. select_subprotocol: `(offered, request) -> str or None`
-    instead. client_tracking: keep `clients`. max_connections: beyond it 503. max_backlog: bytes of broadcasts that may
-    wait for a slow client, beyond it 1013. max_header_size: bytes of the request head, beyond it 431. ssl: an
-    `ssl.SSLContext`. cpu: keep the connections' threads on this CPU. socket_class: a subclass of `Socket`. Further
-    options: as for `Socket`, with compression off by default. legacy: take clients of hixie-76, too.
+    path: serve only this one, others get 400, or what `server` makes of them. origins: "same" answers 403 to pages of
+    another host; a list of origins allows those; None any. verify_client: `(info) -> bool or Response`, info has
+    `origin secure request`. protocols: subprotocols in the order of our preference. select_subprotocol:
+    `(offered, request) -> str or None` instead. client_tracking: keep `clients`. max_connections: beyond it 503.
+    max_backlog: bytes of broadcasts that may wait for a slow client, beyond it 1013. max_header_size: bytes of the
+    request head, beyond it 431. ssl: an `ssl.SSLContext`. cpu: keep the connections' threads on this CPU.
+    socket_class: a subclass of `Socket`. legacy: take clients of hixie-76, too. Further options: as for `Socket`, with
+    compression off by default.
 
     Events, by `on` or `addEventListener`: listening(), connection(ws, request), headers(headers, request),
     client_error(error, sock, request), error(error), close().
@@ -81,6 +83,8 @@ class Server(EventTarget):
         port: int | None = None,
         unix: str | None = None,
         sock: _socket.socket | None = None,
+        server: Any = None,
+        no_server: bool = False,
         backlog: int = 511,
         reuse_port: bool = False,
         path: str | None = None,
@@ -100,43 +104,75 @@ class Server(EventTarget):
     ) -> None:
         super().__init__()
         settings = Options.of("Server", {"compression": False, **options})
-        allowed = origins if origins is None or isinstance(origins, str) else tuple(origins)
         self._admission = Admission(
-            settings, accept, path, allowed, verify_client, protocols, select_subprotocol, max_header_size, legacy
+            settings,
+            accept,
+            path,
+            listed(origins),
+            verify_client,
+            protocols,
+            select_subprotocol,
+            max_header_size,
+            legacy,
         )
-        if (port is not None) + (unix is not None) + (sock is not None) != 1:
-            raise TypeError("exactly one of port, unix and sock must be given")
-        if ssl is not None:
-            check_context(ssl, server_side=True)
+        if sum(place is not None for place in (port, unix, sock, server)) + bool(no_server) != 1:
+            raise TypeError("exactly one of port, unix, sock, server and no_server must be given")
+        check_context(ssl, server_side=True)
         check_cpu(cpu)
-        self._client_tracking = client_tracking
-        self._max_connections = max_connections
+        self._client_tracking, self._max_connections = client_tracking, max_connections
         self._max_backlog = check_count("max_backlog", max_backlog, least=0)
-        self._ssl = ssl
-        self._cpu = cpu
-        self._socket_class = check_socket_class(socket_class or self._SOCKET)
         self._runtime = self._RUNTIME or current_runtime()
         # Guards what follows; no other lock is taken under it.
         self._lock = self._runtime.lock()
         self._changed = Condition(self._runtime, self._lock)
         # The open ones; a socket leaves it when CLOSED, without this lock. `list` takes all in one step, GIL or not.
         self._registry: dict[Socket, None] = {}
-        self._unfinished = 0  # handshakes under way
-        self._started = False
-        self._closing = False
-        self._stopped = False  # the accept loop has ended, or never began and never will
-        self._close_told = False
-        self._listening, self._unlink = listen(self._runtime, host, port, unix, sock, backlog, reuse_port)
-        self._address: Any = self._listening[0].getsockname()
-        self._acceptor = Acceptor(
-            self._runtime, self._listening, self._take, self._accepting_ended, self._accepting_failed
+        self._started = self._closing = self._close_told = False
+        self._stopped = False  # nothing more comes from the source
+        self._furnish(check_socket_class(socket_class or self._SOCKET), ssl, cpu)
+        self._source = self._source_from(server, no_server, Place(host, port, unix, sock, backlog, reuse_port))
+
+    def _furnish(self, socket_class: type[Socket], context: _ssl.SSLContext | None, cpu: int | None) -> None:
+        """What connections come by, from wherever."""
+        reception = Reception(
+            self._admission,
+            socket_class=socket_class,
+            should_handle=self.should_handle,
+            headers=functools.partial(let_change, self),
+            register=self._register,
         )
+        timeout, most = self._admission.options.handshake_timeout, self._max_connections
+        self._doorway = Doorway(
+            reception, handshake_timeout=timeout, refuse=self._refuse, before=self._greet
+        )
+        self._arrivals = Arrivals(
+            self._runtime,
+            reception,
+            context=context,
+            cpu=cpu,
+            timeout=timeout,
+            max_header_size=self._admission.max_header_size,
+            most=None if most is None else most + _UNFINISHED,
+            refuse=self._refuse,
+            before=self._greet,
+        )
+
+    def _source_from(self, server: Any, no_server: bool, place: Place) -> Source:
+        if server is not None:
+            return Attached(server, self._doorway, self.should_handle, self._accepting_ended)
+        if no_server:
+            return Fed(self._accepting_ended)
+        return Listening(self._runtime, place, self._arrivals.take, self._accepting_ended, self._accepting_failed)
 
     # -- what a user asks ----------------------------------------------------------------------------------
 
     def address(self) -> Any:
-        """What the server is bound to, as the socket module has it (a path for a unix socket); None once closed."""
-        return None if self._closing else self._address
+        """What the server is bound to, as the socket module has it (a path for a unix socket); None once closed.
+
+        With `server`, what that is bound to. RuntimeError with `no_server`.
+        """
+        address = self._source.address()
+        return None if self._closing else address
 
     @property
     def clients(self) -> set[Socket]:
@@ -158,6 +194,16 @@ class Server(EventTarget):
         """Whether this server takes the request, by its path; override to decide otherwise."""
         return self._admission.path is None or request.path == self._admission.path
 
+    def handle_upgrade(
+        self, request: Request, sock: Any, head: bytes = b"", accept: Handler | None = None
+    ) -> Response:
+        """Serve a connection taken from elsewhere, on the caller's thread, to its end. Returns what was answered.
+
+        request: as it was read. sock: connected, of any kind; it is closed. head: bytes read behind the request.
+        accept: called instead of the server's own. A client that is not let in gets its refusal.
+        """
+        return self._doorway.sock(request, sock, head, accept)
+
     def start(self: _Self) -> _Self:
         """Accept in the background. Once only; RuntimeError after `close`."""
         with self._lock:
@@ -169,7 +215,7 @@ class Server(EventTarget):
         try:
             # Now, while there are descriptors for it: clients may take them all.
             attendant_of(self._runtime)
-            self._acceptor.start()
+            self._source.start()
         except BaseException:
             self._started = False
             raise
@@ -180,7 +226,7 @@ class Server(EventTarget):
     def serve_forever(self) -> None:
         """Accept, and return when the server is closed: by `close`, or cleanly by Ctrl-C or SIGTERM."""
         try:
-            with stop_signals(self._acceptor.stop) as came:
+            with stop_signals(self._source.stop) as came:
                 self.start()
                 with self._lock:
                     while not self._stopped:
@@ -229,7 +275,8 @@ class Server(EventTarget):
         self.close(timeout=_HURRY if impatient else None)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {'closed' if self._closing else 'at'} {self._address!r}>"
+        where = "" if isinstance(self._source, Fed) else f" {self._source.address()!r}"
+        return f"<{type(self).__name__} {'closed' if self._closing else 'at'}{where}>"
 
     # -- stopping ------------------------------------------------------------------------------------------
 
@@ -238,25 +285,23 @@ class Server(EventTarget):
             begun = self._started
             first, self._closing = not self._closing, True
         if first and not begun:
-            for listener in self._listening:
-                listener.close()
-            self._accepting_ended()
-        self._acceptor.stop()
+            self._source.abandon()
+        self._source.stop()
         with self._lock:
-            while not self._stopped and not self._acceptor.is_current():
+            while not self._stopped and not self._source.is_current():
                 self._changed.wait()
 
     def _disinherit(self) -> None:
         """See `attendant.Owner`. To the child this server is closed; the parent goes on."""
         self._lock = self._runtime.lock()
         self._changed = Condition(self._runtime, self._lock)
+        self._arrivals.disinherit()
         self._closing = self._stopped = self._close_told = True
-        self._registry, self._unlink = {}, lambda: None
-        self._acceptor.disinherit()
+        self._registry = {}
+        self._source.disinherit()
 
     def _accepting_ended(self) -> None:
         owners.discard(weakref.ref(self))
-        self._unlink()
         with self._lock:
             self._closing = self._stopped = True
             self._changed.notify_all()
@@ -280,81 +325,6 @@ class Server(EventTarget):
 
     # -- one connection ------------------------------------------------------------------------------------
 
-    def _take(self, sock: _socket.socket, address: Any) -> bool:
-        """On the accept loop: hand a connection to a thread of its own. True if they come in crowds."""
-        with self._lock:
-            crowded = self._max_connections is not None
-            crowded = crowded and self._unfinished >= (self._max_connections or 0) + _UNFINISHED
-            self._unfinished += not crowded
-        try:
-            if crowded:
-                raise RuntimeError("too many handshakes are under way")
-            self._runtime.spawn("syncws-connection", self._converse, sock, address)
-        except Exception as error:  # no thread, or no memory, to be had
-            logger.error("dropped a connection from %s: %r", address, error)
-            sock.close()
-            if not crowded:
-                self._handshake_ended()
-        return self._unfinished > 1
-
-    def _handshake_ended(self) -> None:
-        with self._lock:
-            self._unfinished -= 1
-
-    def _converse(self, sock: _socket.socket, address: Any) -> None:
-        """The life of one connection, on its own thread. Nothing gets out of here."""
-        try:
-            if self._cpu is not None:
-                os.sched_setaffinity(0, {self._cpu})
-            try:
-                admitted = self._admit(sock, address)
-            finally:
-                self._handshake_ended()
-            if admitted is not None:
-                self._serve(*admitted)
-        except OSError as error:
-            logger.debug("lost %s during the handshake: %s", address, error)
-        except USERS_ERRORS:
-            logger.exception("a connection failed")
-
-    def _admit(self, sock: _socket.socket, address: Any) -> tuple[Socket, Handler | None, Request] | None:
-        """The opening handshake; None if the client was refused."""
-        deadline = deadline_after(self._admission.options.handshake_timeout)
-        try:
-            transport = self._wrap(sock)
-        except BaseException:
-            sock.close()
-            raise
-        request: Request | None = None
-        try:
-            if isinstance(transport, TLSTransport):
-                transport.handshake(deadline)
-            request, leftover = read_request(
-                transport, deadline, self._admission.max_header_size, address, self._ssl is not None
-            )
-            agreed = self._admission.judge(request, self.should_handle)
-            handler = self._admission.handler(request)
-            response, leftover = self._admission.answer(transport, request, agreed, leftover, deadline)
-            let_change(self, response, request)
-            ws = self._socket_class(Acceptance(self._runtime, self._admission.options))
-            opening = Opening(
-                transport, request, response, agreed, leftover,
-                response_bytes(response), lambda: self._register(ws), deadline,
-            )
-            ws._open(opening)
-        except HandshakeError as error:
-            self._refuse(transport, error, request)
-            return None
-        except BaseException:
-            transport.close()
-            raise
-        return ws, handler, request
-
-    def _wrap(self, sock: _socket.socket) -> Transport:
-        if self._ssl is None:
-            return Transport(self._runtime, sock)
-        return TLSTransport(Transport(self._runtime, sock), self._ssl, server_side=True)
-
     def _register(self, ws: Socket) -> dict[Any, Any]:
         """Let an open socket in; HandshakeError 503 if there is no place."""
         with self._lock:
@@ -374,19 +344,5 @@ class Server(EventTarget):
         finally:
             transport.close()
 
-    def _serve(self, ws: Socket, handler: Handler | None, request: Request) -> None:
-        ws._at_home = True
-        try:
-            self._call("connection", ws, request)
-            if handler is not None:
-                handler(ws, request)
-        except ConnectionClosed as error:
-            logger.debug("accept() ended as the connection did: %s", error)
-        except BaseException as error:
-            logger.error("accept() raised %s", type(error).__name__, exc_info=error)
-            ws.close(1011)
-        else:
-            if ws._read_by_hand and not ws._has_listeners("message"):
-                ws.close(1000)
-        ws._reside()
-
+    def _greet(self, ws: Socket, request: Request) -> None:
+        self._call("connection", ws, request)

@@ -31,6 +31,8 @@ class Transport:
 
     #: whether what was written may still be in here, see `wants_to_write`
     lags = False
+    #: what a read that found nothing waits for
+    _read_events = READ
 
     def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
         self._runtime = runtime
@@ -89,7 +91,7 @@ class Transport:
                 return count
             if timeout is not None and timeout <= 0:
                 return None
-            ready = self._waiter.wait(READ, remaining(deadline))
+            ready = self._waiter.wait(self._read_events, remaining(deadline))
             self._turn_began = time.monotonic()
             if not ready:
                 return None
@@ -128,7 +130,7 @@ class Transport:
                     sent = self._sock.sendmsg(out[:_MOST_BUFFERS], (), _DONT_WAIT)
             except BlockingIOError:
                 return False
-            _consume(out, sent)
+            consume(out, sent)
         return True
 
     def wait(self, events: int, timeout: float | None) -> int:
@@ -294,7 +296,7 @@ class TLSTransport(Transport):
                 return True
             view = memoryview(out[0])[:_TLS_CHUNK]
             with self._lock:
-                _consume(out, self._tls.write(view))
+                consume(out, self._tls.write(view))
         return False
 
     def _write_ciphertext(self) -> bool:
@@ -323,7 +325,9 @@ class TLSTransport(Transport):
 
 
 def check_context(context: Any, *, server_side: bool) -> None:
-    """TypeError unless `context` is an SSLContext, of whatever world; ValueError if it is for the other side."""
+    """TypeError unless `context` is an SSLContext, of whatever world, or None; ValueError if for the other side."""
+    if context is None:
+        return
     # Not by its class: gevent replaces that, and contexts made before are as good here.
     if not callable(getattr(context, "wrap_bio", None)):
         raise TypeError(f"ssl must be an ssl.SSLContext, not {context!r}")
@@ -339,7 +343,7 @@ def _told(question: Callable[[], Any]) -> Any:
         return None
 
 
-def _consume(out: Out, count: int) -> None:
+def consume(out: Out, count: int) -> None:
     """Remove `count` bytes from the left of `out`."""
     whole = 0
     for buffer in out:

@@ -20,6 +20,7 @@ from syncws.errors import (
     ProtocolError,
     ProxyError,
     RedirectError,
+    UpgradeUnsupported,
     WebSocketError,
 )
 
@@ -49,6 +50,7 @@ def test_the_tree_is_the_documented_one() -> None:
         HandshakeError: WebSocketError,
         RedirectError: HandshakeError,
         ProxyError: HandshakeError,
+        UpgradeUnsupported: HandshakeError,
         ProtocolError: WebSocketError,
         InvalidData: ProtocolError,
         MessageTooBig: ProtocolError,

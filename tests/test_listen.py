@@ -98,7 +98,7 @@ def test_nothing_is_inherited_by_other_programs() -> None:
     with serving() as server, Peer.connect(server):
         world.eventually(lambda: len(server.clients) == 1)
         (ws,) = server.clients
-        descriptors = [*server._acceptor._listeners, ws._descriptor]
+        descriptors = [*server._source._acceptor._listeners, ws._descriptor]
         assert [os.get_inheritable(descriptor) for descriptor in descriptors] == [False, False]
 
 
@@ -235,7 +235,7 @@ class Sabotaged:
 
 def sabotage(server: Any, *numbers: int) -> Sabotaged:
     """Have the next calls of accept() fail with these numbers."""
-    listeners = server._acceptor._listeners
+    listeners = server._source._acceptor._listeners
     ((descriptor, listener),) = listeners.items()
     failures = [OSError(number, os.strerror(number)) for number in numbers]
     listeners[descriptor] = Sabotaged(listener, failures)

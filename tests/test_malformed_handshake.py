@@ -229,7 +229,7 @@ def test_payloads_never_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
         sock = connection(server)
         sock.sendall(head("Cookie: CaNaRy")[:-1])
         sock.close()
-        world.eventually(lambda: server._unfinished == 0)
+        world.eventually(lambda: server._arrivals.unfinished == 0)
     assert_discreet(caplog)
 
 

@@ -24,7 +24,7 @@ FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 FRONT = {"__init__", "__main__"}  # above all ranks
 # The backbone; every other module's rank is what its own head says.
 RANKS = {
-    "errors": 0, "events": 0, "runtime": 0, "greenlets": 0,
+    "errors": 0, "events": 0, "runtime": 0, "greenlets": 0, "eventlets": 0,
     "frames": 1, "headers": 1, "url": 1, "exchange": 1,
     "deflate": 2,
     "receiver": 3, "sender": 3, "handshake": 3,
@@ -33,9 +33,9 @@ RANKS = {
     "cli": 6,
 }  # fmt: skip
 PURE = 1, 3  # ranks that know no socket, lock or thread, apart from these two:
-IMPURE = {"attendant", "transport"}
+IMPURE = {"attendant", "borrowed", "transport"}
 DEPENDENCIES = {"h11"}
-OPTIONAL = {"deflate": {"zlib_ng"}}  # used where it is there
+OPTIONAL = {"deflate": {"zlib_ng"}, "eventlets": {"eventlet"}}  # used where it is there
 TEST_COMMAND = (
     "python3 -m venv .venv-test && .venv-test/bin/pip install -q '.[test]' && .venv-test/bin/pytest"
 )
@@ -147,7 +147,7 @@ def texts() -> Iterator[tuple[str, str]]:
     folders = ("syncws", "tests", "docs", "examples", "compliance", ".ci")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     for path in [*files, *ROOT.iterdir()]:
-        if path.is_file() and not {"node_modules", "__pycache__"} & set(path.parts):
+        if path.is_file() and not {"node_modules", "__pycache__", ".git"} & set(path.parts):
             with contextlib.suppress(UnicodeDecodeError):
                 yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
 

@@ -327,7 +327,7 @@ def test_a_handshake_under_way_is_answered_503() -> None:
         sock = connection(server)
         data = head()
         sock.sendall(data[:-1])
-        world.eventually(lambda: server._unfinished == 1)
+        world.eventually(lambda: server._arrivals.unfinished == 1)
         server.close()
         sock.sendall(data[-1:])
         answer = parse(read_to_end(sock))

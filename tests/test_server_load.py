@@ -118,7 +118,7 @@ def test_slots_do_not_drift() -> None:
             peers[:leaving] = [Peer.connect(server) for _ in range(leaving)]
             assert status_of(server, head(Upgrade="h2c") if chance.random() < 0.2 else head()) in (400, 503)
         assert len(server.clients) == places
-        world.eventually(lambda: server._unfinished == 0)
+        world.eventually(lambda: server._arrivals.unfinished == 0)
         world.eventually(lambda: threading.active_count() <= base[0] + 1)
         world.eventually(lambda: descriptors() <= base[1] + 1)
         for peer in peers:
@@ -259,14 +259,14 @@ class Exhausted:
 def test_without_a_thread_one_connection_is_dropped_and_the_next_served(error: Exception, caplog: Any) -> None:
     caplog.expected_errors = 30
     with serving(max_connections=1) as server:
-        server._runtime = Exhausted(server._runtime, error)
+        server._arrivals._runtime = Exhausted(server._arrivals._runtime, error)
         served = 0
         for _ in range(90):
             with contextlib.suppress(EOFError, ConnectionError):
                 served += is_served(server)
             world.eventually(lambda: not server.clients)
         assert served == 60
-        world.eventually(lambda: server._unfinished == 0)
+        world.eventually(lambda: server._arrivals.unfinished == 0)
 
 
 # -- big heads --------------------------------------------------------------------------------------------
@@ -289,6 +289,6 @@ def test_a_head_beyond_the_limit_is_not_read_to_its_end(monkeypatch: pytest.Monk
             with connection(server) as sock, contextlib.suppress(ConnectionError):
                 sock.sendall(data)
                 read_to_end(sock)
-            world.eventually(lambda: server._unfinished == 0)
+            world.eventually(lambda: server._arrivals.unfinished == 0)
             assert 16384 <= sum(counts) < 16384 + (256 << 10)
             counts.clear()

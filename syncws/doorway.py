@@ -1,0 +1,246 @@
+"""The way in through somebody else's HTTP server: a request it has read, the connection it gives up, a session.
+
+Rank 5, over `reception` and `hosts`. The session takes place inside the request, on its thread or greenlet; then the
+connection is shut, and the request ends as an empty 101 that the server cannot send any more. So no byte of the client
+is ever taken for another request, whatever the server would do with a connection that is kept alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Container
+from typing import Any
+from urllib.parse import quote
+
+from .admission import Handler, refuse, report
+from .errors import HandshakeError, UpgradeUnsupported
+from .exchange import Request, Response
+from .handshake_server import refusal
+from .headers import Headers
+from .hosts import Environ, StartResponse, Takeover, drained, take
+from .reception import Reception, Welcome, serve
+from .runtime import Runtime, deadline_after
+from .transport import Transport
+
+logger = logging.getLogger("syncws")
+
+_SWITCHING = "101 Switching Protocols"
+#: PEP 3333 leaves them to the server.
+_HOP_BY_HOP = ("Connection", "Transfer-Encoding")
+
+Announce = Callable[[Response], object]
+Refuse = Callable[[Transport, HandshakeError, "Request | None"], object]
+
+
+class Doorway:
+    """Takes requests in three forms: a WSGI environ, a handler of `http.server`, or a `Request` and its socket.
+
+    allow: hosts that are let with reservations. refuse: answers a client that is not let in, over the connection.
+    before: called with the socket and the request once it is open, ahead of the handler. runtime: the world of all
+    sessions; None: the one of each server.
+    """
+
+    def __init__(
+        self,
+        reception: Reception,
+        *,
+        handshake_timeout: float | None = 10.0,
+        allow: Container[str] = (),
+        refuse: Refuse = lambda transport, error, request: refuse(transport, error),
+        before: Callable[[Any, Request], object] | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._reception = reception
+        self._runtime = runtime
+        self._timeout = handshake_timeout
+        self._allow = allow
+        self._refuse = refuse
+        self._before = before
+
+    def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
+        """As a WSGI application. Refusals are ordinary responses: the connection stays the server's."""
+        try:
+            welcome = self._reception.agree(request_of(environ))
+            takeover = self._take(environ)
+        except HandshakeError as error:
+            report(error, environ.get("REMOTE_ADDR"))
+            return _answer(start_response, refusal(error))
+        if takeover.announce is None:
+            return _answer(start_response, self._enter(takeover, welcome))
+        self._enter(takeover, welcome, functools.partial(takeover.announce, start_response))
+        return []
+
+    def view(self, environ: Environ) -> Response:
+        """Inside a request that goes on elsewhere: what was answered, for the log; the connection is shut by then.
+
+        UpgradeUnsupported if it cannot be had; then, and only then, HandshakeError for a client that is refused.
+        """
+        try:
+            request = request_of(environ)
+        except HandshakeError as error:
+            return self._turn_away(environ, error)
+        try:
+            welcome = self._reception.agree(request)
+        except HandshakeError as error:
+            return self._turn_away(environ, error, request)
+        return self._enter(self._take(environ), welcome)
+
+    def http(self, handler: Any) -> None:
+        """Inside a method of a handler of `http.server`, whose connection then ends."""
+        handler.close_connection = True
+        sock = handler.connection
+        takeover = Takeover(sock, drained(handler.rfile, sock))
+        try:
+            request = _request_of_handler(handler)
+        except HandshakeError as error:
+            response = self._reject(takeover, error)
+        else:
+            response = self._settle(takeover, request)
+        handler.log_request(response.status)
+
+    def sock(self, request: Request, sock: Any, head: bytes, accept: Handler | None) -> Response:
+        """With a socket that nobody else has; `head` is what was read from it behind the request. It is closed."""
+        try:
+            return self._settle(Takeover(sock, head), request, accept)
+        finally:
+            sock.close()
+
+    def _take(self, environ: Environ) -> Takeover:
+        try:
+            return take(environ, self._allow)
+        except UpgradeUnsupported as error:
+            _complain(error)
+            raise
+
+    def _settle(self, takeover: Takeover, request: Request, accept: Handler | None = None) -> Response:
+        try:
+            welcome = self._reception.agree(request, accept)
+        except HandshakeError as error:
+            return self._reject(takeover, error, request)
+        return self._enter(takeover, welcome)
+
+    def _turn_away(self, environ: Environ, error: HandshakeError, request: Request | None = None) -> Response:
+        try:
+            takeover = self._take(environ)
+        except UpgradeUnsupported:
+            raise error from None
+        return self._reject(takeover, error, request)
+
+    def _reject(self, takeover: Takeover, error: HandshakeError, request: Request | None = None) -> Response:
+        transport = takeover.transport(self._runtime or takeover.runtime())
+        try:
+            self._refuse(transport, error, request)
+        finally:
+            transport.close()
+            takeover.release()
+        return refusal(error)
+
+    def _enter(self, takeover: Takeover, welcome: Welcome, announce: Announce | None = None) -> Response:
+        """The session, from the 101 to its end. What was answered."""
+        try:
+            return self._converse(takeover, welcome, announce)
+        except OSError as error:
+            logger.debug("lost %s during the handshake: %s", welcome.request.remote_address, error)
+            return Response(101)
+        finally:
+            takeover.release()
+
+    def _converse(self, takeover: Takeover, welcome: Welcome, announce: Announce | None) -> Response:
+        runtime = self._runtime or takeover.runtime()
+        transport = takeover.transport(runtime)
+        try:
+            ws = self._reception.open(
+                runtime,
+                transport,
+                welcome,
+                leftover=takeover.early,
+                deadline=deadline_after(self._timeout),
+                announce=announce,
+            )
+        except HandshakeError as error:
+            self._refuse(transport, error, welcome.request)
+            transport.close()
+            return refusal(error)
+        except BaseException:
+            transport.close()
+            raise
+        serve(ws, welcome.handler, welcome.request, before=self._before, contained=Exception)
+        return Response(101)
+
+
+def request_of(environ: Environ) -> Request:
+    """The request of a WSGI environ. HandshakeError 400 for what cannot be one."""
+    # eventlet says HTTP/1.0 of every request.
+    if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and "eventlet.input" not in environ:
+        raise HandshakeError("the version of HTTP must be 1.1", status=400)
+    fields = [(key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key.startswith("HTTP_")]
+    fields += [("Content-Length", environ["CONTENT_LENGTH"])] if environ.get("CONTENT_LENGTH") else []
+    return _made(
+        environ["REQUEST_METHOD"],
+        _target_of(environ),
+        fields,
+        remote_address=_remote_address(environ),
+        secure=environ.get("wsgi.url_scheme") == "https",
+        environ=environ,
+    )
+
+
+def _target_of(environ: Environ) -> str:
+    for key in ("RAW_URI", "REQUEST_URI"):
+        if environ.get(key):
+            return str(environ[key])
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    query = environ.get("QUERY_STRING")
+    return quote(path or "/", safe="/:@!$&'()*+,;=~-._%", encoding="latin-1") + (f"?{query}" if query else "")
+
+
+def _remote_address(environ: Environ) -> tuple[str, int] | str | None:
+    host, port = environ.get("REMOTE_ADDR"), str(environ.get("REMOTE_PORT", ""))
+    return (host, int(port)) if host and port.isascii() and port.isdigit() else host
+
+
+def _request_of_handler(handler: Any) -> Request:
+    if handler.request_version != "HTTP/1.1":
+        raise HandshakeError("the version of HTTP must be 1.1", status=400)
+    return _made(
+        handler.command,
+        handler.path,
+        handler.headers.items(),
+        remote_address=handler.client_address,
+        secure=hasattr(handler.connection, "getpeercert"),
+    )
+
+
+def _made(method: str, target: str, fields: Any, **details: Any) -> Request:
+    try:
+        return Request(method, target, Headers(fields), **details)
+    except (TypeError, ValueError) as error:
+        raise HandshakeError("malformed HTTP request", status=400) from error
+
+
+def _answer(start_response: StartResponse, response: Response) -> list[bytes]:
+    """An ordinary response; of a 101 nothing arrives any more."""
+    if response.status == 101:
+        start_response(_SWITCHING, [])
+        return []
+    status = f"{response.status} {response.reason}"
+    fields = [(name, value) for name, value in response.headers.items() if name.title() not in _HOP_BY_HOP]
+    try:
+        start_response(status, fields)
+    except AssertionError as error:
+        # A 426 should have Upgrade (RFC 9110 section 15.5.22), but wsgiref takes no such header from an application.
+        without = [field for field in fields if field[0].title() != "Upgrade"]
+        start_response(status, without, (type(error), error, error.__traceback__))
+    return [response.body]
+
+
+_complaints: set[str] = set()
+
+
+def _complain(error: UpgradeUnsupported) -> None:
+    """Once per process, for it happens with each request."""
+    text = str(error)
+    level = logging.DEBUG if text in _complaints else logging.ERROR
+    _complaints.add(text)
+    logger.log(level, "cannot take over the connection: %s", text)

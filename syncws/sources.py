@@ -1,0 +1,147 @@
+"""Where a server's connections come from: sockets that listen, another's HTTP server, or nobody but the user.
+
+Rank 5. Each begins, stops, and says when it has stopped; `Server` does not know which it has.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from .attach import Attachment
+from .doorway import Doorway
+from .exchange import Request
+from .listen import Acceptor, listen
+from .runtime import Runtime
+
+Ended = Callable[[], None]
+
+
+class Source(Protocol):
+    """What `Server` needs of it. `ended` is called once, when nothing more will come."""
+
+    def address(self) -> Any:
+        """What clients connect to; RuntimeError if that is not known here."""
+
+    def start(self) -> None:
+        """Once. Raises RuntimeError if there is no thread to be had."""
+
+    def stop(self) -> None:
+        """Soon; safe in a signal handler."""
+
+    def abandon(self) -> None:
+        """Instead of `stop`, if it was never started."""
+
+    def is_current(self) -> bool:
+        """Whether the caller runs on what `stop` ends."""
+
+    def disinherit(self) -> None:
+        """In the child of a fork: leave it to the parent."""
+
+
+class Place(NamedTuple):
+    """Where to listen; see `listen`."""
+
+    host: str | None
+    port: int | None
+    unix: str | None
+    sock: socket.socket | None
+    backlog: int
+    reuse_port: bool
+
+
+class Listening:
+    """Sockets of our own, and the loop that accepts from them."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        place: Place,
+        take: Callable[[socket.socket, Any], bool],
+        ended: Ended,
+        failed: Callable[[OSError], None],
+    ) -> None:
+        self._listeners, self._unlink = listen(runtime, *place)
+        self._address: Any = self._listeners[0].getsockname()
+        self._ended = ended
+        self._acceptor = Acceptor(runtime, self._listeners, take, self._finish, failed)
+
+    def address(self) -> Any:
+        return self._address
+
+    def start(self) -> None:
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        self._acceptor.stop()
+
+    def abandon(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._finish()
+
+    def is_current(self) -> bool:
+        return self._acceptor.is_current()
+
+    def disinherit(self) -> None:
+        self._unlink = lambda: None
+        self._acceptor.disinherit()
+
+    def _finish(self) -> None:
+        self._unlink()
+        self._ended()
+
+
+class Attached:
+    """Another's HTTP server, from which upgrades are taken as long as this lasts."""
+
+    def __init__(self, server: Any, doorway: Doorway, wants: Callable[[Request], bool], ended: Ended) -> None:
+        self._attachment = Attachment(server, doorway, wants)
+        self._ended = ended
+        self._attachment.attach()
+
+    def address(self) -> Any:
+        return self._attachment.address()
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        if self._attachment.detach():
+            self._ended()
+
+    abandon = stop
+
+    def is_current(self) -> bool:
+        return False
+
+    def disinherit(self) -> None:
+        pass
+
+
+class Fed:
+    """Nothing by itself: the user hands connections over, one by one."""
+
+    def __init__(self, ended: Ended) -> None:
+        self._ended = ended
+        self._stopped = False
+
+    def address(self) -> Any:
+        raise RuntimeError("a server with no_server=True has no address")
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._ended()
+
+    abandon = stop
+
+    def is_current(self) -> bool:
+        return False
+
+    def disinherit(self) -> None:
+        pass
