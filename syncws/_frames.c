@@ -149,28 +149,45 @@ static PyObject *encode(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
 
 /* --- Gathering a payload that comes in pieces */
 
+/* Less (bytes) is not worth a read, if more is to come. */
+#define LEAST_ROOM 4096
+
 /* `block` is bytes that nobody else has seen, `size` of them written; NULL as long as there are none. `busy` while a
-   thread writes into it without the GIL. All of it is guarded by the GIL, or the critical section of the object. */
+   thread writes into it without the GIL, and for each view of its room. All of it is guarded by the GIL, or the critical
+   section of the object. */
 typedef struct {
     PyObject_HEAD
     PyObject *block;
-    Py_ssize_t size;
+    Py_ssize_t size, trusted;
     int busy;
 } Gatherer;
 
 static int check_idle(Gatherer *self) {
-    if (!self->busy) return 0;
+    if (self->busy == 0) return 0;
     PyErr_SetString(PyExc_RuntimeError, "expected one thread at a time in a Gatherer");
     return -1;
 }
 
+static PyObject *gatherer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    Py_ssize_t trusted = 0;
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Gatherer() takes no keyword arguments");
+        return NULL;
+    }
+    if (check_count("Gatherer", PyTuple_GET_SIZE(args), 0, 1) < 0) return NULL;
+    if (PyTuple_GET_SIZE(args) == 1 && read_size(PyTuple_GET_ITEM(args, 0), "trusted", &trusted) < 0) return NULL;
+    Gatherer *self = (Gatherer *)type->tp_alloc(type, 0);
+    if (self != NULL) self->trusted = trusted;
+    return (PyObject *)self;
+}
+
 /* Makes room for `length` more bytes. The block doubles, but not beyond `hint`, if that is enough: it is never larger
-   than twice what came, whatever a header announced. */
+   than twice what came and a little, whatever a header announced, unless the owner trusts in it. */
 static int reserve(Gatherer *self, Py_ssize_t length, Py_ssize_t hint) {
     if (length > PY_SSIZE_T_MAX / 2 - self->size) return PyErr_NoMemory(), -1;
     Py_ssize_t needed = self->size + length;
     if (self->block != NULL && needed <= PyBytes_GET_SIZE(self->block)) return 0;
-    Py_ssize_t room = hint >= needed && hint < 2 * needed ? hint : 2 * needed;
+    Py_ssize_t room = hint >= needed && (hint < 2 * needed || hint <= self->trusted) ? hint : 2 * needed;
     if (self->block == NULL) self->block = PyBytes_FromStringAndSize(NULL, room);
     else _PyBytes_Resize(&self->block, room);
     if (self->block != NULL) return 0;
@@ -181,9 +198,9 @@ static int reserve(Gatherer *self, Py_ssize_t length, Py_ssize_t hint) {
 static int append(Gatherer *self, const char *piece, Py_ssize_t length, uint32_t key, Py_ssize_t hint) {
     if (length == 0) return 0;
     if (check_idle(self) < 0 || reserve(self, length, hint) < 0) return -1;
-    self->busy = 1;
+    self->busy++;
     transfer(PyBytes_AS_STRING(self->block) + self->size, piece, length, key);
-    self->busy = 0;
+    self->busy--;
     self->size += length;
     return 0;
 }
@@ -204,6 +221,59 @@ static PyObject *gatherer_add(Gatherer *self, PyObject *const *args, Py_ssize_t 
         Py_END_CRITICAL_SECTION();
     }
     PyBuffer_Release(&buffer);
+    if (status < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* What may be written into: the room behind what there is. */
+static int gatherer_getbuffer(Gatherer *self, Py_buffer *view, int flags) {
+    int status = -1;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (check_idle(self) == 0) {
+        char *room = self->block == NULL ? NULL : PyBytes_AS_STRING(self->block) + self->size;
+        Py_ssize_t length = self->block == NULL ? 0 : PyBytes_GET_SIZE(self->block) - self->size;
+        status = PyBuffer_FillInfo(view, (PyObject *)self, room, length, 0, flags);
+        if (status == 0) self->busy++;
+    }
+    Py_END_CRITICAL_SECTION();
+    return status;
+}
+
+static void gatherer_releasebuffer(Gatherer *self, Py_buffer *Py_UNUSED(view)) {
+    Py_BEGIN_CRITICAL_SECTION(self);
+    self->busy--;
+    Py_END_CRITICAL_SECTION();
+}
+
+static PyObject *gatherer_room(Gatherer *self, PyObject *const *args, Py_ssize_t count) {
+    Py_ssize_t hint;
+    int status = -1;
+    if (check_count("room", count, 1, 1) < 0 || read_size(args[0], "hint", &hint) < 0) return NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    Py_ssize_t missing = hint - self->size;
+    if (check_idle(self) == 0) status = reserve(self, missing < 1 ? 1 : missing < LEAST_ROOM ? missing : LEAST_ROOM, hint);
+    Py_END_CRITICAL_SECTION();
+    return status < 0 ? NULL : PyMemoryView_FromObject((PyObject *)self);
+}
+
+static PyObject *gatherer_fill(Gatherer *self, PyObject *const *args, Py_ssize_t count) {
+    Py_ssize_t length, offset;
+    const char *key;
+    int status = -1;
+    if (check_count("fill", count, 3, 3) < 0 || read_size(args[0], "length", &length) < 0) return NULL;
+    int keyed = read_key(args[1], &key);
+    if (keyed < 0 || read_size(args[2], "offset", &offset) < 0) return NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    Py_ssize_t room = self->block == NULL ? 0 : PyBytes_GET_SIZE(self->block) - self->size;
+    if (length > room) PyErr_Format(PyExc_ValueError, "expected at most %zd bytes, got %zd", room, length);
+    else status = check_idle(self);
+    if (status == 0 && length > 0) {
+        self->busy++;
+        if (keyed) transfer_in_place(PyBytes_AS_STRING(self->block) + self->size, length, key_at(key, offset));
+        self->busy--;
+        self->size += length;
+    }
+    Py_END_CRITICAL_SECTION();
     if (status < 0) return NULL;
     Py_RETURN_NONE;
 }
@@ -243,6 +313,8 @@ static void gatherer_dealloc(Gatherer *self) {
 
 static PyMethodDef gatherer_methods[] = {
     {"add", (PyCFunction)(void (*)(void))gatherer_add, METH_FASTCALL, NULL},
+    {"room", (PyCFunction)(void (*)(void))gatherer_room, METH_FASTCALL, NULL},
+    {"fill", (PyCFunction)(void (*)(void))gatherer_fill, METH_FASTCALL, NULL},
     {"take", (PyCFunction)(void (*)(void))gatherer_take, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -251,6 +323,9 @@ static PyType_Slot gatherer_slots[] = {
     {Py_tp_methods, gatherer_methods},
     {Py_tp_dealloc, (void *)gatherer_dealloc},
     {Py_sq_length, (void *)gatherer_length},
+    {Py_tp_new, (void *)gatherer_new},
+    {Py_bf_getbuffer, (void *)gatherer_getbuffer},
+    {Py_bf_releasebuffer, (void *)gatherer_releasebuffer},
     {0, NULL},
 };
 

@@ -54,6 +54,21 @@ static inline void transfer(char *out, const char *in, Py_ssize_t length, uint32
     Py_END_ALLOW_THREADS
 }
 
+/* What was copied already, masked where it is. */
+static inline void transfer_in_place(char *bytes, Py_ssize_t length, uint32_t key) {
+    uint64_t word, pad = (uint64_t)key << 32 | key;
+    size_t i = 0, size = (size_t)length;
+    if (key == 0) return;
+    PyThreadState *others = length < LARGE ? NULL : PyEval_SaveThread();
+    for (; i + sizeof word <= size; i += sizeof word) {
+        memcpy(&word, bytes + i, sizeof word);
+        word ^= pad;
+        memcpy(bytes + i, &word, sizeof word);
+    }
+    for (; i < size; i++) bytes[i] ^= ((const char *)&pad)[i % KEY_SIZE];
+    if (others != NULL) PyEval_RestoreThread(others);
+}
+
 /* --- Reading whole messages */
 
 typedef struct {

@@ -16,7 +16,8 @@ _MAX_CONTROL = 125
 LEAST_BUFFER = 2048
 #: up to so many it may keep them, although it has nothing to do for a while
 SMALL_BUFFER = 8192
-_MOST_BUFFER = 1 << 18
+#: beyond so many it does not grow
+MOST_BUFFER = 1 << 18
 _FEW_FRAMES, _MANY_FRAMES = 256, 4096  # in one read
 
 
@@ -64,7 +65,7 @@ def fitting(buffer: bytearray, count: int, frames: int) -> bytearray:
     are many times larger than they were on the wire.
     """
     size = len(buffer)
-    if count == size < _MOST_BUFFER and frames < _FEW_FRAMES:
+    if count == size < MOST_BUFFER and frames < _FEW_FRAMES:
         return bytearray(4 * size)
     if size > LEAST_BUFFER and frames > _MANY_FRAMES:
         return bytearray(LEAST_BUFFER)

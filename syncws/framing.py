@@ -41,6 +41,14 @@ class MessageSender(Protocol):
     def forget(self) -> None: ...
 
 
+class Gathering(Protocol):
+    """A receiver in the middle of a payload that goes to its place as it is."""
+
+    def room(self) -> memoryview: ...
+
+    def fill(self, count: int, /) -> list[Item]: ...
+
+
 class MessageReceiver(Protocol):
     """What the layers ask of a receiver; see `receiver.Receiver`."""
 
@@ -52,6 +60,9 @@ class MessageReceiver(Protocol):
 
     @property
     def only_messages(self) -> bool: ...
+
+    @property
+    def gathering(self) -> Gathering | None: ...
 
     def feed(
         self,

@@ -191,6 +191,7 @@ class Receiver:
     #: the short path knows other frames only
     between: ClassVar[bool] = False
     wanted: ClassVar[int] = 0
+    gathering: ClassVar[None] = None
     __slots__ = ("_closing", "_collected", "_decoder", "_ended", "_max_payload", "_received", "only_messages")
 
     def __init__(self, *, max_payload: int = 64 * 1024 * 1024, skip_utf8_validation: bool = False) -> None:

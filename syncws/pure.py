@@ -16,6 +16,8 @@ from .opcodes import BINARY, FIN, KEY_SIZE, LENGTH_16, LENGTH_64, MASKED, RSV1, 
 # Up to here (bytes) one XOR of two integers beats four translated slices.
 _INTEGER_XOR_LIMIT = 400
 
+_ROOM = 1 << 16  # bytes to be read at once
+
 _pack_16 = struct.Struct("!BBH").pack
 _pack_64 = struct.Struct("!BBQ").pack
 
@@ -143,10 +145,13 @@ class Gatherer:
     It has one owner at a time: two threads in one of them at once get a RuntimeError at best.
     """
 
-    __slots__ = ("_file",)
+    __slots__ = ("_file", "_room")
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: int = 0, /) -> None:
+        """A `hint` of up to `trusted` bytes is believed at once, whatever came."""
+        _check_size("trusted", trusted)
         self._file = BytesIO()
+        self._room = bytearray()
 
     def __len__(self) -> int:
         return self._file.tell()
@@ -164,10 +169,29 @@ class Gatherer:
         piece = view[start:stop]
         self._file.write(mask(piece, key, offset) if key else piece)
 
+    def room(self, hint: int, /) -> memoryview:
+        """Where more can be put: a view of at least a byte, to be released before anything else is called; then `fill`.
+
+        `hint` as for `add`.
+        """
+        _check_size("hint", hint)
+        if not self._room:
+            self._room = bytearray(_ROOM)
+        return memoryview(self._room)
+
+    def fill(self, length: int, key: bytes, offset: int, /) -> None:
+        """Append the first `length` bytes of the room, as `add` does."""
+        _check_size("length", length)
+        _check_key(key)
+        _check_size("offset", offset)
+        if length > len(self._room):
+            raise ValueError(f"expected at most {len(self._room)} bytes, got {length}")
+        self.add(self._room, 0, length, key, offset)
+
     def take(self) -> bytes:
         """Give out what was collected, uncopied, and begin anew."""
         # BytesIO gives out its block itself; a new one instead of an emptied one keeps it the only owner.
-        payload, self._file = self._file.getvalue(), BytesIO()
+        payload, self._file, self._room = self._file.getvalue(), BytesIO(), bytearray()
         return payload
 
 

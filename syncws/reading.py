@@ -7,19 +7,21 @@ verdict, and nothing more is read until it was acted on. RFC 6455 section 5.5.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from .attendant import TICK
-from .buffers import LEAST_BUFFER, SMALL_BUFFER, fitting
+from .buffers import LEAST_BUFFER, MOST_BUFFER, SMALL_BUFFER, fitting
 from .events import DataEvent
 from .frames import BINARY, CLOSE, PING, PONG, TEXT
-from .framing import MessageReceiver
+from .framing import Gathering, MessageReceiver
 from .inbox import Inbox, Unfinished
 from .lifecycle import CLOSED, CLOSING, CONNECTING
 from .posting import Posting
 from .receiver import FAILURE, FRAGMENT, Item, Receiver
 
 _UNTOUCHED = 0xF0  # no frame begins so
+_MARK = os.urandom(8)  # nor anybody's payload
 
 
 class Reading(Posting):
@@ -52,6 +54,9 @@ class Reading(Posting):
 
     def _read(self, timeout: float | None) -> bool:
         """As the reader: one read; what came is decoded and put where it belongs. False: nothing came in time."""
+        gathering = self._receiver.gathering
+        if gathering is not None and not self._draining:
+            return self._read_payload(gathering, timeout)
         buffer = self._buffer
         buffer[0] = _UNTOUCHED
         try:
@@ -68,6 +73,30 @@ class Reading(Posting):
         except BaseException:
             # Interrupted in the wait, nothing is lost. Behind it, bytes are, and nothing after them makes sense.
             if buffer[0] != _UNTOUCHED:
+                self._abort("interrupted while reading")
+            raise
+        if count == 0:
+            self._note_end()
+        return count is not None
+
+    def _read_payload(self, gathering: Gathering, timeout: float | None) -> bool:
+        """As the reader, in the middle of a large payload: one read, straight to its place."""
+        assert self._transport is not None
+        untouched = False
+        try:
+            with gathering.room() as room:
+                mark = _MARK[: len(room)]
+                room[: len(mark)] = mark
+                try:
+                    count = self._transport.read(room, timeout)
+                except BaseException:
+                    untouched = room[: len(mark)] == mark
+                    raise
+            if count:
+                self.bytes_received += count
+                self._put(gathering.fill(count))
+        except BaseException:
+            if not untouched:
                 self._abort("interrupted while reading")
             raise
         if count == 0:
@@ -101,14 +130,20 @@ class Reading(Posting):
             return
         receiver = self._receiver
         items = receiver.feed(buffer, count, items, position)
-        self._between = receiver.between
-        if receiver.only_messages:
+        self._put(items)
+        if receiver.gathering is not None and receiver.wanted > MOST_BUFFER:
+            return  # the rest needs no buffer
+        if count == len(buffer) or len(buffer) > SMALL_BUFFER:
+            self._buffer = fitting(buffer, count, len(items))
+
+    def _put(self, items: list[Item]) -> None:
+        """As the reader: what came, where it belongs."""
+        self._between = self._receiver.between
+        if self._receiver.only_messages:
             self._inbox.extend(items)
             self._decoded += len(items)
         else:
             self._sort(items)
-        if count == len(buffer) or len(buffer) > SMALL_BUFFER:
-            self._buffer = fitting(buffer, count, len(items))
 
     def _sort(self, items: list[Item]) -> None:
         """As the reader: each item to its place. Pings are answered now, whatever waits to be read."""

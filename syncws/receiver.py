@@ -53,6 +53,8 @@ _CONTROL_OPCODES = (CLOSE, PING, PONG)
 _HEAD_SIZE = 2 + 4 + MAX_CONTROL_PAYLOAD
 # What a header announces is room in reserve for a payload that comes; no more (bytes) is believed of any.
 _MAX_HINT = 1 << 30
+# Nor is it believed at once, but up to the size of what came before, and so many bytes.
+_MAX_TRUST = 1 << 22
 # An object of its own costs a short piece of text twenty times its bytes.
 _MAX_LOOSE_PIECES = 64
 
@@ -111,6 +113,7 @@ class Receiver:
         "_opcode",
         "_received",
         "_remaining",
+        "_trusted",
         "only_messages",
     )
 
@@ -148,6 +151,7 @@ class Receiver:
         self._offset = 0
         self._remaining = 0
         self._collected: Any = None
+        self._trusted = 0
 
     @property
     def mid_frame(self) -> bool:
@@ -158,6 +162,25 @@ class Receiver:
     def wanted(self) -> int:
         """Payload bytes still missing of the data frame being read, 0 between frames."""
         return self._remaining
+
+    @property
+    def gathering(self) -> Receiver | None:
+        """Itself if what comes next is the rest of a payload that goes to its place as it is: `room` says where."""
+        return self if self._remaining > 0 and self._opcode == BINARY and self._inflating is None else None
+
+    def room(self) -> memoryview:
+        """Where the payload goes on, when `gathering`; to be released before `fill`, and before anything else."""
+        # Not kept in a variable: an interrupt would keep that alive.
+        hint = min(self._offset + self._remaining, _MAX_HINT)
+        return self._collected.room(hint)[: self._remaining]  # type: ignore[no-any-return]
+
+    def fill(self, count: int, /) -> list[Item]:
+        """Eat `count` bytes that were put into the room; otherwise as `feed`."""
+        items: list[Item] = []
+        self._collected.fill(count, self._key, self._offset)
+        self._note_gathered(items, count)
+        self.only_messages = self._frames == 1 and self._fin
+        return items
 
     @property
     def between(self) -> bool:
@@ -311,13 +334,17 @@ class Receiver:
         """`_read_payload` for bytes that come as they are: unmasked into their place, and copied no further."""
         size = stop - position
         if self._collected is None:
-            self._collected = Gatherer()
+            self._collected = Gatherer(self._trusted)
         length = min(self._offset + self._remaining, _MAX_HINT)
         self._collected.add(buffer, position, stop, self._key, self._offset, length)
-        self._offset += size
-        self._remaining -= size
+        self._note_gathered(items, size)
+
+    def _note_gathered(self, items: list[Item], count: int) -> None:
+        self._offset += count
+        self._remaining -= count
         if not self._remaining:
             gathered, self._collected = self._collected.take(), None
+            self._trusted = min(len(gathered), _MAX_TRUST)
             items.append(self._finish_frame(gathered))
 
     def _inflate(self, inflater: Inflater, piece: BytesLike, final: bool) -> bytes:

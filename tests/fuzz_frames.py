@@ -165,9 +165,20 @@ class Fuzz:
             arguments = (data, start, stop, key, self._below(99), self._below(3) * self._below(200_000))
             same(outcome(first.add, *arguments), outcome(second.add, *arguments))
             same(len(first), len(second))
+            if self._below(3) == 0:
+                self._fill_rooms(first, second, data, key)
             if self._below(4) == 0:
                 same(first.take(), second.take())
         same(first.take(), second.take())
+
+    def _fill_rooms(self, first: Any, second: Any, data: Any, key: bytes) -> None:
+        hint = self._below(200_000)
+        with first.room(hint) as one, second.room(hint) as other:
+            count = min(len(data), len(one), len(other))
+            one[:count] = other[:count] = bytes(data[:count])
+        arguments = (count, key, self._below(99))
+        same(outcome(first.fill, *arguments), outcome(second.fill, *arguments))
+        same(len(first), len(second))
 
     def _both(self, name: str, *arguments: Any) -> None:
         same(outcome(getattr(pure, name), *arguments), outcome(getattr(compiled, name), *arguments))

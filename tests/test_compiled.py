@@ -205,6 +205,23 @@ def test_a_buffer_at_work_cannot_be_resized() -> None:
     assert refused
 
 
+@needs_compiled
+def test_a_gatherer_lets_nobody_in_while_its_room_is_seen() -> None:
+    gatherer = compiled.Gatherer()
+    with gatherer.room(10) as room:
+        for call in (lambda: gatherer.add(b"a", 0, 1, b"", 0), lambda: gatherer.fill(1, b"", 0), gatherer.take):
+            with pytest.raises(RuntimeError, match="one thread at a time"):
+                call()
+        with pytest.raises(RuntimeError, match="one thread at a time"):
+            gatherer.room(10)
+        room[:1] = b"b"
+    gatherer.fill(1, b"", 0)
+    assert gatherer.take() == b"b"
+    kept = compiled.Gatherer().room(10)
+    kept[9] = 1  # alive as long as it is seen
+    assert kept[9] == 1
+
+
 @world.threads_only
 @needs_compiled
 def test_a_gatherer_lets_one_thread_in() -> None:

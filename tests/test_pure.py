@@ -291,10 +291,53 @@ def test_a_wrong_piece_leaves_what_was_there(twin: Any) -> None:
 def test_a_gatherer_has_nothing_but_its_methods(twin: Any) -> None:
     gatherer = twin.Gatherer()
     with pytest.raises(TypeError):
-        twin.Gatherer(5)
+        twin.Gatherer(5, 6)
+    with pytest.raises(ValueError, match="trusted"):
+        twin.Gatherer(-1)
     with pytest.raises(AttributeError):
         gatherer.name = "it"
-    assert [name for name in dir(type(gatherer)) if name[0] != "_"] == ["add", "take"]
+    assert [name for name in dir(type(gatherer)) if name[0] != "_"] == ["add", "fill", "room", "take"]
+
+
+@each_twin
+@pytest.mark.parametrize("trusted", [0, 1 << 20])
+@pytest.mark.parametrize("key", [b"", *KEYS])
+@pytest.mark.parametrize("step", [1, 61, 4096, 1 << 20])
+def test_what_is_put_into_the_room_is_as_if_added(twin: Any, step: int, key: bytes, trusted: int) -> None:
+    size = min(3 * step + 5, 140_000)
+    data = octets(size + 4)
+    masked = xor(data[4:], key) if key else data[4:]
+    for hint in (0, size, 1 << 40):
+        gatherer = twin.Gatherer(trusted)
+        gatherer.add(masked, 0, 3, key, 0, hint)
+        while (start := len(gatherer)) < size:
+            with gatherer.room(hint) as room:
+                assert (room.format, room.ndim, room.readonly) == ("B", 1, False)
+                count = min(len(room), step, size - start)
+                assert count
+                room[:count] = masked[start : start + count]
+            gatherer.fill(count, key, start)
+        assert gatherer.take() == data[4:]
+
+
+@each_twin
+def test_more_than_the_room_is_refused_and_leaves_what_was_there(twin: Any) -> None:
+    gatherer = twin.Gatherer()
+    with pytest.raises(ValueError, match="at most 0 bytes, got 1"):
+        gatherer.fill(1, KEY, 0)
+    gatherer.add(b"abc", 0, 3, b"", 0)
+    with gatherer.room(0) as room:
+        size = len(room)
+    with pytest.raises(ValueError, match=f"at most {size} bytes, got {size + 1}"):
+        gatherer.fill(size + 1, KEY, 0)
+    assert gatherer.take() == b"abc"
+
+
+@each_twin
+def test_the_room_follows_what_came_or_what_is_trusted(twin: Any) -> None:
+    assert memory_of(lambda: twin.Gatherer().room(1 << 40).release())[1] < 100_000
+    assert memory_of(lambda: twin.Gatherer(1 << 20).room(1 << 40).release())[1] < 100_000
+    assert memory_of(lambda: twin.Gatherer(1 << 20).room(1 << 20).release())[1] < (1 << 20) + 1000
 
 
 @each_twin

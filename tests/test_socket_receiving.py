@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import pytest
 from pairs import SIDES, connected, quick_ticks, still_works
-from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload
+from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload, frame
 from world import PATIENCE, eventually, spawn
 
 import syncws
@@ -43,6 +44,24 @@ def test_recv_times_out_and_nothing_is_lost(timeout: float, side: str) -> None:
             ws.recv(timeout)
         peer.send(CONTINUE, b"b")
         assert ws.recv(PATIENCE) == "ab"
+
+
+@quick_ticks
+@each_side
+@pytest.mark.parametrize("pause", [0, 1, 100, 5000, 100_000, 300_000, 999_999])
+def test_a_large_message_comes_whole_whoever_reads_which_part_of_it(pause: int, side: str) -> None:
+    payload = random.Random(pause).randbytes(1_000_000)
+    key = b"abcd" if side == "server" else None
+    data = frame(BINARY, payload, mask=key) + frame(TEXT, b"next", mask=key)
+    with connected(side) as (ws, peer):
+        for _ in range(2):  # the second is expected to be as large as the first
+            peer.send_raw(data[: 5 + pause])
+            with pytest.raises(TimeoutError):
+                ws.recv(0.01)
+            sending = spawn(peer.send_raw, data[5 + pause :])
+            assert ws.recv() == payload
+            assert ws.recv(PATIENCE) == "next"
+            sending.result()
 
 
 @quick_ticks

@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant(
         "close-before-the-messages",
         "the peer's Close takes effect although messages before it were not taken",
-        (Edit("_take_in", "self._sort(items)", "self._sort(items)\nself._act_on_verdict(jump=True)"),),
+        (Edit("_put", "self._sort(items)", "self._sort(items)\nself._act_on_verdict(jump=True)"),),
         "test_socket_closing.py -k before_it",
     ),
     Mutant(
