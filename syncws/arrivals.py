@@ -123,4 +123,4 @@ class Arrivals:
     def _wrap(self, sock: socket.socket) -> Transport:
         if self._context is None:
             return Transport(self._runtime, sock)
-        return TLSTransport(self._runtime, sock, self._context, server_side=True)
+        return TLSTransport(Transport(self._runtime, sock), self._context, server_side=True)
