@@ -126,10 +126,10 @@ def check(request: Request) -> int:
     return version
 
 
-def check_request(request: Request) -> Fields:
+def check_request(request: Request, body: int = 0) -> Fields:
     """What the handshakes of all versions have in common; HandshakeError with the status if it is not so.
 
-    Returns the headers, grouped.
+    Returns the headers, grouped. `body`: the bytes that belong to the request behind its head, announced or not.
     """
     fields = request.headers.grouped()
     if "upgrade" not in fields or "connection" not in fields:
@@ -137,8 +137,8 @@ def check_request(request: Request) -> Fields:
     if request.method != "GET":
         _refuse(request, 405, "the method of a WebSocket handshake is GET", ("Allow", "GET"))
     # A body could carry a second request past an intermediary, or frames into the parser.
-    if "transfer-encoding" in fields or any(length != "0" for length in fields.get("content-length", ())):
-        _refuse(request, 400, "a WebSocket handshake has no body")
+    if "transfer-encoding" in fields or any(length != str(body) for length in fields.get("content-length", ())):
+        _refuse(request, 400, f"the body must have {body} bytes" if body else "a WebSocket handshake has no body")
     _check_target(request, single(request, fields, "Host"))
     if not upgrades_to_websocket(fields["upgrade"]):
         _refuse(request, 400, "Upgrade must be websocket and nothing else")

@@ -44,7 +44,8 @@ def is_offered(headers: Headers) -> bool:
 
 def check(request: Request) -> str:
     """Whether this is a handshake that can be answered: the version; HandshakeError with the status if not."""
-    fields = check_request(request)
+    # Some announce the bytes behind the head, and most do not.
+    fields = check_request(request, body=NONCE_SIZE)
     for name in _KEYS:
         _number(request, single(request, fields, name))
     if "origin" in fields:

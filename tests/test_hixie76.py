@@ -117,7 +117,10 @@ REFUSED: dict[str, Request] = {
     "a forwarded Host beyond ASCII": request_of(X_Forwarded_Host="b\xfccher.example"),
     "another Upgrade": request_of(Upgrade="h2c"),
     "another Connection": request_of(Connection="close"),
-    "a length": request_of(Content_Length="8"),
+    "no length": request_of(Content_Length="0"),
+    "another length": request_of(Content_Length="9"),
+    "a length that is not plain": request_of(Content_Length="+8"),
+    "two lengths": request_of(("Content-Length", "9"), Content_Length="8"),
     "a coding": request_of(Transfer_Encoding="chunked"),
 }
 
@@ -152,6 +155,10 @@ def test_the_location_is_the_url_that_was_asked_for(options: dict[str, Any], loc
 @pytest.mark.parametrize("origin", ["null", "file://", "http://Example.com", "https://[::1]:8443"])
 def test_the_origin_is_echoed_as_it_came(origin: str) -> None:
     assert answered(request_of(Origin=origin))["Sec-WebSocket-Origin"] == origin
+
+
+def test_the_bytes_behind_the_head_may_be_announced() -> None:
+    assert check(request_of(Content_Length="8")) == "hixie-76"
 
 
 def test_what_was_not_said_is_not_echoed() -> None:

@@ -86,6 +86,11 @@ def test_a_client_is_served() -> None:
         assert (ws.bytes_received, ws.bytes_sent) == (len(framed("grüße")), len(framed("世界")))
 
 
+def test_the_last_bytes_may_be_announced() -> None:
+    with serving(legacy=True) as server, Hixie.connect(server, "Content-Length: 8", extra=framed("a")) as client:
+        assert client.read() == "a"
+
+
 def test_frames_may_come_with_the_request() -> None:
     with serving(legacy=True) as server, Hixie.connect(server, extra=framed("a") + framed("b") + END) as client:
         assert [client.read(), client.read()] == ["a", "b"]
@@ -183,7 +188,10 @@ REFUSALS: dict[str, tuple[int, bytes, dict[str, Any]]] = {
     "no second key": (400, request_head(Sec_WebSocket_Key2=None), {}),
     "POST": (405, request_head(first="POST / HTTP/1.1"), {}),
     "HTTP/1.0": (400, request_head(first="GET / HTTP/1.0"), {}),
-    "a length": (400, request_head("Content-Length: 8"), {}),
+    "a length of none": (400, request_head("Content-Length: 0"), {}),
+    "another length": (400, request_head("Content-Length: 9"), {}),
+    "two lengths": (400, request_head("Content-Length: 8", "Content-Length: 9"), {}),
+    "a chunked body": (400, request_head("Transfer-Encoding: chunked"), {}),
     "a folded Host": (400, request_head(Host="127.0.0.1\r\n evil"), {}),
     "a bad subprotocol": (400, request_head("Sec-WebSocket-Protocol: a b"), {}),
     "another path": (400, request_head(), {"path": "/chat"}),
