@@ -37,6 +37,7 @@ __all__ = [
     "COMPILED",
     "CONTINUE",
     "MAX_CONTROL_PAYLOAD",
+    "MAX_REASON",
     "PING",
     "PONG",
     "TEXT",
@@ -51,6 +52,9 @@ __all__ = [
     "read_header",
     "write_header",
 ]
+
+#: bytes of UTF-8 of the reason in a Close, behind its code
+MAX_REASON = MAX_CONTROL_PAYLOAD - 2
 
 # Whether the hot functions are the compiled ones: they were built, and SYNCWS_PURE is empty or 0.
 COMPILED = False

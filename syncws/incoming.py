@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import ConnectionClosed, ProtocolError
 from .events import ErrorEvent
-from .frames import CLOSE, encode_close
+from .frames import CLOSE, MAX_REASON, encode_close
 from .inbox import Unfinished, hand_out
 from .lifecycle import CLOSED, OPEN
 from .options import check_binary_type, check_timeout
@@ -240,7 +240,9 @@ class Incoming(Reading):
         self.close_code, self.close_reason = code, reason
         self._close_received = True
         if self._state == OPEN:
-            self._close_frame = encode_close(None if code == 1005 else code, reason)
+            # With skip_utf8_validation what replaces an invalid byte is longer than it.
+            fitting = reason.encode()[:MAX_REASON].decode(errors="ignore")
+            self._close_frame = encode_close(None if code == 1005 else code, fitting)
 
     def _violation_came(self, error: ProtocolError) -> None:
         """With the state lock. RFC 6455 section 7.1.7: tell the peer why, and fail the connection."""

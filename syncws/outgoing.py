@@ -80,14 +80,20 @@ class Outgoing(Control):
         elif (view := as_bytes(data)) is not None:
             opcode, payload = BINARY, view
         else:
-            self._send_fragments(data, binary, compress, mask, deadline)
+            self._send_fragments(data, binary, fin, compress, mask, deadline)
             return
         if binary is not None:
             opcode = BINARY if binary else TEXT
         self._send_frame(opcode, payload, fin, compress, mask, deadline, None)
 
     def _send_fragments(
-        self, pieces: Any, binary: bool | None, compress: bool | None, mask: bool | None, deadline: float | None
+        self,
+        pieces: Any,
+        binary: bool | None,
+        fin: bool,
+        compress: bool | None,
+        mask: bool | None,
+        deadline: float | None,
     ) -> None:
         """One message from an iterable. Other messages wait for its end; control frames pass between."""
         if isinstance(pieces, Mapping) or not isinstance(pieces, Iterable):
@@ -104,9 +110,10 @@ class Outgoing(Control):
                 message_type = opcode
                 self._send_frame(opcode, payload, False, compress, mask, deadline, owner)
                 begun = True
-            # What the iterable yields must not wait for its next step, so the end is an empty fragment.
-            last_type = message_type or (TEXT if binary is False else BINARY)
-            self._send_frame(last_type, b"", True, compress, mask, deadline, owner)
+            if fin or not begun:
+                # What the iterable yields must not wait for its next step, so the end is an empty fragment.
+                last_type = message_type or (TEXT if binary is False else BINARY)
+                self._send_frame(last_type, b"", fin, compress, mask, deadline, owner)
             begun = False
         finally:
             try:

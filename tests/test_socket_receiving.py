@@ -177,10 +177,12 @@ def test_binary_type_says_what_binary_messages_come_as(kind: str) -> None:
 def test_binary_type_may_be_set_at_any_time() -> None:
     with connected() as (ws, peer):
         assert ws.binaryType == "bytes"
-        for kind in ("bytearray", "bytes", "memoryview"):
+        for kind in ("bytearray", "fragments", "bytes", "fragments", "memoryview"):
             peer.send(BINARY, b"a")
             ws.binaryType = kind
-            assert type(ws.recv(PATIENCE)) is TYPES[kind]
+            got = ws.recv(PATIENCE)
+            assert type(got) is {**TYPES, "fragments": list}[kind]
+            assert b"".join(got if kind == "fragments" else [got]) == b"a"
         with pytest.raises(ValueError):
             ws.binaryType = "blob"
         assert ws.binaryType == "memoryview"
@@ -324,3 +326,18 @@ def test_text_that_is_not_utf_8_is_refused_or_replaced() -> None:
             ws.recv(PATIENCE)
         assert isinstance(caught.value.__cause__, syncws.InvalidData)
         peer.expect_close(1007)
+
+
+@each_side
+@pytest.mark.parametrize("reason", [b"\xff", b"\xff" * 123, b"a" + b"\xe2\x82" * 61])
+def test_a_close_reason_that_is_not_utf_8_is_replaced_and_echoed_as_far_as_it_fits(reason: bytes, side: str) -> None:
+    with connected(side, skip_utf8_validation=True) as (ws, peer):
+        peer.send(CLOSE, b"\x03\xe8" + reason)
+        with pytest.raises(syncws.ConnectionClosed) as caught:
+            ws.recv(PATIENCE)
+        replaced = reason.decode(errors="replace")
+        assert (caught.value.code, caught.value.reason) == (1000, replaced)
+        echoed = peer.read()
+        assert echoed.code == 1000
+        assert 1 <= len(echoed.payload[2:]) <= 123
+        assert replaced.startswith(echoed.payload[2:].decode())

@@ -298,6 +298,75 @@ def test_an_open_message_is_continued_by_whoever_sends_next(side: str) -> None:
         still_works(ws, peer)
 
 
+@each_side
+def test_an_iterable_may_begin_continue_and_leave_open_a_message(side: str) -> None:
+    with connected(side) as (ws, peer):
+        ws.send(["a", "b"], fin=False)
+        spawn(ws.send, iter(["c"]), fin=False).result()
+        ws.send([], fin=False)
+        ws.send(["d"])
+        frames = read_message(peer)
+        assert [(f.opcode, f.payload) for f in frames] == [
+            (TEXT, b"a"),
+            (CONTINUE, b"b"),
+            (CONTINUE, b"c"),
+            (CONTINUE, b""),
+            (CONTINUE, b"d"),
+            (CONTINUE, b""),
+        ]
+        still_works(ws, peer)
+
+
+@each_side
+@pytest.mark.parametrize(("binary", "opcode"), [(None, BINARY), (False, TEXT)])
+def test_an_empty_iterable_that_is_left_open_begins_a_message(binary: Any, opcode: int, side: str) -> None:
+    with connected(side) as (ws, peer):
+        ws.send([], binary=binary, fin=False)
+        ws.send("a")
+        assert [(f.opcode, f.payload) for f in read_message(peer)] == [(opcode, b""), (CONTINUE, b"a")]
+
+
+@each_side
+@pytest.mark.parametrize(
+    ("compress", "later", "rsv"), [(None, None, 0), (True, False, 4), (False, True, 0), (True, None, 4)]
+)
+def test_the_first_part_decides_whether_a_message_is_compressed(
+    compress: Any, later: Any, rsv: int, side: str
+) -> None:
+    with connected(side, answer=DEFLATE, compression=True) as (ws, peer):
+        for _ in range(2):  # the second time with what the compressor remembers
+            ws.send("a", fin=False, compress=compress)
+            ws.send("b" * 3000, fin=False, compress=later)
+            ws.send(["c" * 3000], compress=later)
+            frames = read_message(peer)
+            assert [frame.rsv for frame in frames] == [rsv, 0, 0, 0]
+            assert (len(b"".join(frame.payload for frame in frames)) < 200) == bool(rsv)
+
+
+@each_side
+def test_an_open_message_reaches_the_other_side_as_one(side: str) -> None:
+    """Compressed or not, begun and ended by different threads, with pings between."""
+    ends: list[Any] = []
+
+    def accept(ws: Any, request: Any) -> None:
+        ends.append(ws)
+        ws.wait_closed()
+
+    with serving(accept, compression=True) as server, Socket(url_of(server)) as ws:
+        eventually(lambda: ends)
+        sender, receiver = (ws, ends[0]) if side == "client" else (ends[0], ws)
+        for compress in (True, False, None):
+            sender.send("a" * 2000, fin=False, compress=compress)
+            sender.ping(b"between")
+            spawn(sender.send, ["b" * 2000, "c"], fin=False).result()
+            spawn(sender.send, b"d").result()
+            got: list[Any] = []
+            receiver.once("message", got.append)
+            eventually(lambda got=got: got)
+            assert got[0].data == "a" * 2000 + "b" * 2000 + "cd"
+            assert (got[0].binary, got[0].compressed) == (False, compress is not False)
+
+
 # -- when the peer is slow ---------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import world
+from hixie import END, Hixie, framed
 from pairs import SIDES, connected, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload
 from world import PATIENCE, Event, Socket, eventually, serving, spawn, url_of
@@ -654,6 +655,27 @@ def test_of_many_readers_each_byte_goes_to_one() -> None:
         peer.send(CLOSE)
         got = b"".join(b"".join(task.result()) for task in tasks)
         assert sorted(got) == [number for number in range(200) for _ in range(20)]
+
+
+def test_with_hixie_76_text_is_read_and_bytes_are_not_written() -> None:
+    seen: list[Any] = []
+    over = Event()
+
+    def accept(ws: Any, request: Any) -> None:
+        file = ws.makefile("rwb")
+        seen.append(file.readline())
+        with pytest.raises(TypeError):
+            file.write(b"bytes")
+        ws.send("text")
+        seen.append(file.read())
+        over.set()
+
+    with serving(accept, legacy=True) as server, Hixie.connect(server) as client:
+        client.sock.sendall(framed("one\ntwo"))
+        assert client.read() == "text"
+        client.sock.sendall(framed("three") + END)
+        assert over.wait(PATIENCE)
+        assert seen == [b"one\n", b"twothree"]
 
 
 # -- copies --------------------------------------------------------------------------------------------------------
