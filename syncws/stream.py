@@ -19,7 +19,6 @@ from .lifecycle import CONNECTING
 
 #: Close codes that say: this was all. Not 1001, with which a peer goes away in the middle, too.
 _COMPLETE = (1000, 1005)
-_END = memoryview(b"")
 
 
 class Turn:
@@ -52,7 +51,10 @@ class Sharing:
 
     def __init__(self) -> None:
         self.reading, self.writing = Turn(), Turn()
-        self.rest = _END  # of the last message; whoever has the turn to read
+        # A message, and how much of it was read; whoever has the turn to read. Each read makes a view of its own:
+        # where there is no GIL, views that come of one another are not for two threads at once.
+        self.message: Payload = b""
+        self.place = 0
         self.files: list[weakref.ref[RawFile]] = []  # that are not closed; guarded by the state lock
         self.wrote = False  # something went out
         self.told = False  # that the stream is broken; once is enough
@@ -131,20 +133,21 @@ class RawFile(io.RawIOBase):
         return whole if isinstance(whole, bytes) and len(whole) == len(piece) else bytes(piece)
 
     def readall(self) -> bytes:
-        return b"".join(iter(lambda: self._take(sys.maxsize), _END))
+        return b"".join(iter(lambda: self._take(sys.maxsize), b""))
 
     def _take(self, size: int) -> memoryview:
         check_open(self, self.reads, "readable")
-        if not size:
-            return _END
         sharing = self.sharing
         with sharing.reading.of(self.ws):
-            while not sharing.rest:
+            while size and sharing.place == len(sharing.message):
                 data = self._next()
                 if data is None:
-                    return _END
-                sharing.rest = memoryview(data)
-            piece, sharing.rest = sharing.rest[:size], sharing.rest[size:]
+                    break
+                sharing.message, sharing.place = data, 0
+            piece = memoryview(sharing.message)[sharing.place :][:size]
+            sharing.place += len(piece)
+            if sharing.place == len(sharing.message):
+                sharing.message, sharing.place = b"", 0  # it may be large
             return piece
 
     def _next(self) -> Payload | None:
@@ -157,6 +160,8 @@ class RawFile(io.RawIOBase):
             raise self._broken(error) from error
         if isinstance(data, str):
             return data.encode()
+        if isinstance(data, memoryview):
+            return bytes(data.obj)  # of bytes: no copy
         return b"".join(data) if isinstance(data, list) else data
 
     # -- writing -----------------------------------------------------------------------------------------------

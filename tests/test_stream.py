@@ -173,6 +173,21 @@ def test_a_buffered_read_waits_for_all_of_it_and_read1_does_not() -> None:
         assert (file.readinto(memoryview(room)), room) == (4, b"mnop")
 
 
+def test_a_message_that_was_read_takes_no_more_memory() -> None:
+    with connected(compression=False) as (ws, peer):
+        file = ws.makefile("rb", 0)
+        sending = spawn(peer.send, BINARY, bytes(8 << 20))
+        tracemalloc.start()
+        try:
+            assert len(file.read(1)) == 1
+            assert tracemalloc.get_traced_memory()[0] > 8 << 20
+            assert file.readinto(bytearray(8 << 20)) == (8 << 20) - 1
+            assert tracemalloc.get_traced_memory()[0] < 4 << 20
+        finally:
+            tracemalloc.stop()
+        sending.result()
+
+
 def test_lines_are_iterated() -> None:
     with connected() as (ws, peer):
         peer.send(BINARY, b"a\nb")
