@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import logging
 import socket as _native
 from typing import Any
@@ -294,6 +295,46 @@ def test_compression_is_not_for_it() -> None:
         assert ws.extensions == ""
         ws.send("x" * 5000)
         assert client.read() == "x" * 5000
+
+
+@pytest.mark.parametrize("cut", range(len(NONCE) + 2))
+def test_a_connection_from_elsewhere_may_bring_a_part_of_its_last_bytes(cut: int) -> None:
+    fields = {"Host": "a", "Upgrade": "WebSocket", "Connection": "Upgrade"}
+    fields.update({"Sec-WebSocket-Key1": KEYS[0], "Sec-WebSocket-Key2": KEYS[1]})
+    data = NONCE + framed("hi")
+    ours, theirs = world.pair_of_sockets()
+    with world.Server(world.echo, no_server=True, legacy=True) as server, theirs:
+        serving_it = world.spawn(server.handle_upgrade, Request("GET", "/", fields), ours, data[:cut])
+        theirs.sendall(data[cut:])
+        client = Hixie(theirs)
+        client.expect_answer()
+        assert client.read() == "hi"
+        theirs.sendall(END)
+        client.expect_end(answer=False)
+        assert serving_it.result().status == 101
+
+
+@world.threads_only
+def test_beside_an_http_server() -> None:
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    running = world.spawn(http_server.serve_forever)
+    try:
+        with world.Server(world.echo, server=http_server, legacy=True):
+            for extra in (b"", framed("early")):
+                sock = world.raw_connection(http_server.server_address)
+                with Hixie.connect(None, extra=extra, sock=sock) as client:
+                    client.send("a")
+                    assert [client.read() for _ in range(1 + bool(extra))][-1] == "a"
+    finally:
+        http_server.shutdown()
+        http_server.server_close()
+        running.result()
 
 
 # -- messages ---------------------------------------------------------------------------------------------
