@@ -458,11 +458,11 @@ def test_stop_ends_the_waiting(make: Any, caplog: Any) -> None:
 
 @each_event
 @pytest.mark.parametrize("tls", [False, True], ids=["HTTP", "TLS"])
-def test_stop_ends_the_connecting(make: Any, tls: bool) -> None:
+def test_stop_ends_the_connecting(make: Any, tls: bool, caplog: Any) -> None:
     stop = make()
     with world.raw_listener() as listener:
         url = f"{'wss' if tls else 'ws'}://127.0.0.1:{listener.getsockname()[1]}/"
-        running = spawn(list, reconnect(url, stop=stop, handshake_timeout=None))
+        running = spawn(list, reconnect(url, stop=stop, handshake_timeout=None, max_tries=1))
         sock, _ = listener.accept()
         sock.settimeout(PATIENCE)
         assert sock.recv(1)
@@ -471,6 +471,7 @@ def test_stop_ends_the_connecting(make: Any, tls: bool) -> None:
         while sock.recv(1000):
             pass
         sock.close()
+    assert caplog.text == ""  # nothing failed
 
 
 @each_event
