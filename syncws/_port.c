@@ -208,7 +208,8 @@ static PyObject *port_send_alone(PyObject *object, PyTypeObject *class, PyObject
         payload = PyBytes_AS_STRING(data);
         length = PyBytes_GET_SIZE(data);
     }
-    if (length > MOST_SENT || !begin(self, module, WRITING, NOBODY_ELSE)) {
+    int turn = self->green && ++self->turns % MOST_TURNS == 0;
+    if (turn || length > MOST_SENT || !begin(self, module, WRITING, NOBODY_ELSE)) {
         Py_XDECREF(encoded);
         Py_RETURN_FALSE;
     }
@@ -286,6 +287,7 @@ static PyMemberDef port_members[] = {
     MEMBER("_calm", T_BOOL, calm),
     MEMBER("_watched", T_BOOL, watched),
     MEMBER("_short_descriptor", T_INT, descriptor),
+    MEMBER("_green", T_BOOL, green),
     MEMBER("_buffer", T_OBJECT_EX, buffer),
     MEMBER("_inbox", T_OBJECT_EX, inbox),
     MEMBER("_happenings", T_OBJECT_EX, happenings),
@@ -340,7 +342,7 @@ static int module_exec(PyObject *object) {
         {&module->leave_reading, "_leave_reading"}, {&module->leave_writing, "_leave_writing"},
         {&module->send_rest, "_send_rest"},     {&module->bail, "_bail"},
         {&module->append, "append"},            {&module->extend, "extend"},
-        {&module->popleft, "popleft"},
+        {&module->popleft, "popleft"},          {&module->locked, "locked"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].name);
@@ -365,7 +367,7 @@ static int module_clear(PyObject *object) {
     Module *module = PyModule_GetState(object);
     PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->take_in, &module->note_end,
                         &module->leave_reading, &module->leave_writing, &module->send_rest, &module->bail,
-                        &module->append, &module->extend, &module->popleft};
+                        &module->append, &module->extend, &module->popleft, &module->locked};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
     return 0;
 }

@@ -9,13 +9,17 @@
 
 /* Up to here (bytes) a message is framed on the stack, and a buffer for reading is worth no second thought. */
 enum { MOST_SENT = 4096, MOST_READ = 8192, KEYS = 256 };
+/* So many messages a greenlet may send before it looks at whether others should have their turn. */
+enum { MOST_TURNS = 32 };
 
 typedef struct {
     PyObject_HEAD
     /* Guarded by the state lock: */
     PyObject *lock, *reader, *writer, *message_owner, *waiting, *pongs, *pings, *outbox;
     char calm, watched;
-    int descriptor; /* of a plain socket that a thread may wait in; else -1 */
+    int descriptor; /* of a plain socket that is written to without more ado; else -1 */
+    char green;     /* we live among greenlets: nothing may wait in a system call */
+    unsigned turns; /* messages sent so without giving way to other greenlets */
     /* The reader's: */
     PyObject *buffer, *inbox, *happenings;
     char between; /* the receiver is between two messages */
@@ -33,6 +37,7 @@ typedef struct {
 typedef struct {
     PyTypeObject *lock_type;
     PyObject *urandom, *take_in, *note_end, *leave_reading, *leave_writing, *send_rest, *bail, *append, *extend, *popleft;
+    PyObject *locked;
 } Module;
 
 typedef enum { READING, WRITING } Role;
@@ -47,6 +52,26 @@ static void set_role(Port *self, Role role, PyObject *holder) {
     Py_DECREF(__atomic_exchange_n(place, Py_NewRef(holder), __ATOMIC_ACQ_REL));
 }
 
+/* Takes the state lock; 0 if it is not for us to take. Greenlets take turns only where they wait, and the lock is never
+   held there: so none is needed for what does not wait, if nobody has it, nor given back. */
+static int guard(Port *self, const Module *module) {
+    if (self->lock == NULL) return 0;
+    if (!self->green) {
+        if (Py_TYPE(self->lock) != module->lock_type) return 0;
+        take(((Lock *)self->lock)->lock);
+        return 1;
+    }
+    PyObject *locked = PyObject_CallMethodNoArgs(self->lock, module->locked);
+    int free = locked == Py_False;
+    if (locked == NULL) PyErr_Clear();
+    Py_XDECREF(locked);
+    return free;
+}
+
+static void unguard(Port *self) {
+    if (!self->green) PyThread_release_lock(((Lock *)self->lock)->lock);
+}
+
 static int is_empty(PyObject *container) { return container != NULL && PyObject_Size(container) == 0; }
 
 /* With the state lock: whether the short path is open. */
@@ -56,7 +81,7 @@ static int may_begin(Port *self, Role role) {
         if (self->outbox != Py_None && !is_empty(self->outbox)) return 0;
         return self->writer == Py_None && self->message_owner == Py_None && self->plain && is_empty(self->out);
     }
-    if (self->reader != Py_None || !self->between || !is_empty(self->inbox) || !is_empty(self->happenings)) return 0;
+    if (self->green || self->reader != Py_None || !self->between || !is_empty(self->inbox) || !is_empty(self->happenings)) return 0;
     return self->buffer != NULL && PyByteArray_CheckExact(self->buffer) && PyByteArray_GET_SIZE(self->buffer) <= MOST_READ;
 }
 
@@ -70,12 +95,10 @@ static int may_leave(Port *self, Role role) {
 
 /* Takes a role if it is free and nothing is the matter. */
 static int begin(Port *self, const Module *module, Role role, PyObject *holder) {
-    if (self->descriptor < 0 || self->lock == NULL || Py_TYPE(self->lock) != module->lock_type) return 0;
-    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
-    take(lock);
+    if (self->descriptor < 0 || !guard(self, module)) return 0;
     int begun = may_begin(self, role);
     if (begun) set_role(self, role, holder);
-    PyThread_release_lock(lock);
+    unguard(self);
     return begun;
 }
 
@@ -89,10 +112,10 @@ static PyObject *announce(Port *self, Role role) {
     holder = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
     PyErr_Restore(type, value, trace);
     if (holder == NULL) return Py_NewRef(NOBODY_ELSE); /* no memory: the worst is that another taker has to wait */
-    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
-    take(lock);
+    /* Among greenlets nobody else is here, whoever has the lock. */
+    if (!self->green) take(((Lock *)self->lock)->lock);
     set_role(self, role, holder);
-    PyThread_release_lock(lock);
+    unguard(self);
     return holder;
 }
 
@@ -108,11 +131,12 @@ static void give_up(Port *self, const Module *module, PyObject *holder) {
 
 /* Gives a role back; where more is to be done than that, by the long way. -1 with an exception. */
 static int leave(Port *self, const Module *module, Role role) {
-    PyThread_type_lock lock = ((Lock *)self->lock)->lock;
-    take(lock);
-    int left = may_leave(self, role);
-    if (left) set_role(self, role, Py_None);
-    PyThread_release_lock(lock);
+    int left = 0;
+    if (guard(self, module)) {
+        left = may_leave(self, role);
+        if (left) set_role(self, role, Py_None);
+        unguard(self);
+    }
     if (left) return 0;
     PyObject *holder = announce(self, role), *name = role == READING ? module->leave_reading : module->leave_writing;
     PyObject *done = PyObject_CallMethodOneArg((PyObject *)self, name, holder);

@@ -43,11 +43,16 @@ class Broadcast:
                 raise TypeError(f"expected sockets, got {ws!r:.80}")
             if not ws._server_side:  # each of its frames has a mask of its own
                 raise ValueError(f"expected sockets of a server, got {ws!r}")
+        framing, frame = None, b""
         for ws in sockets:
-            if self._opcode == TEXT or ws.supports.binary:
-                ws._post(self._frame_for(ws), max_backlog)
-            else:
+            if self._opcode != TEXT and not ws.supports.binary:
                 logger.debug("a binary broadcast passes over %r, which has text only", ws)
+                continue
+            if ws._framing is not framing or ws._deflate is not None:
+                framing, frame = None if ws._deflate else ws._framing, self._frame_for(ws)
+            # What `_post` does first, without that call: for a frame to thousands it is a quarter of the work.
+            if not (ws._plain and ws._post_alone(frame)):
+                ws._post(frame, max_backlog)
 
     def _frame_for(self, ws: Connection) -> bytes:
         framing, deflate = ws._framing, ws._deflate

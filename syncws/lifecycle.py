@@ -73,6 +73,7 @@ class Lifecycle(EventTarget, Port):
     def __init__(self, runtime: Runtime, options: Options, *, server_side: bool) -> None:
         super().__init__()
         self._runtime = runtime
+        self._green = not runtime.may_block
         self._options = options
         self._server_side = server_side
         self._attendant: Attendant = attendant_of(runtime)

@@ -2,7 +2,7 @@
 
 Rank 1: the base of all layers of a connection. `_port.c` has the same attributes, and does a read or a write on a plain
 socket by itself when nothing is the matter: no other caller, no listener's event, no control frame, whole messages.
-In everything else, and everywhere else, the layers do it, and they are the definition.
+Among greenlets it does the write only. In everything else, and everywhere else, the layers do it: they are the definition.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Port:
     _outbox: Any = None
     _calm: bool = False  # OPEN, not paused, no end in sight
     _watched: bool = False  # by the attendant
-    _short_descriptor: int = -1  # of a plain socket in whose system calls a thread may wait
+    _short_descriptor: int = -1  # of a plain socket that is written to without more ado
+    _green: bool = False  # among greenlets: nothing may wait in a system call
     # The reader's:
     _buffer: bytearray
     _inbox: deque[Any]

@@ -61,8 +61,8 @@ class Transport:
 
     @property
     def short_descriptor(self) -> int:
-        """The descriptor, if a thread may read from and write to it by itself; else -1."""
-        return self._sock.fileno() if self._waits_in_kernel else -1
+        """The descriptor, if what is written to it goes to the peer as it is, without waiting; else -1."""
+        return self._sock.fileno() if _DONT_WAIT else -1
 
     def addresses(self) -> tuple[Any, Any]:
         """The peer's address and ours; None for one that cannot be told any more."""
