@@ -2,7 +2,8 @@
 
 Rank 1: the base of all layers of a connection. `_port.c` has the same attributes, and does a read or a write on a plain
 socket by itself when nothing is the matter: no other caller, no listener's event, no control frame, whole messages.
-Among greenlets it does the write only. In everything else, and everywhere else, the layers do it: they are the definition.
+Among greenlets it does the write only. In everything else, and everywhere else, the layers do it, and they are the
+definition.
 """
 
 from __future__ import annotations
