@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 choice = os.environ.get("SYNCWS_C", "")
 if choice not in ("", "yes", "no"):
     raise SystemExit(f"expected SYNCWS_C to be yes, no or unset, got {choice!r}")
-headers = [f"syncws/{name}.h" for name in ("_lock", "_roles", "_wire")]
+headers = [f"syncws/{name}.h" for name in ("_event", "_lock", "_roles", "_wire")]
 core = [
     Extension(f"syncws.{name}", [f"syncws/{name}.c"], depends=headers, optional=choice != "yes")
     for name in ("_frames", "_port")

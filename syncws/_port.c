@@ -356,8 +356,27 @@ static int module_exec(PyObject *object) {
     return add_type(object, &port_spec, NULL);
 }
 
+static PyObject *set_event_class(PyObject *object, PyObject *class) {
+    Module *module = PyModule_GetState(object);
+    if (learn_event_class(&module->events, class) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *message_event(PyObject *object, PyObject *const *args, Py_ssize_t count) {
+    const Module *module = PyModule_GetState(object);
+    if (count != 4) return PyErr_Format(PyExc_TypeError, "expected 4 arguments, got %zd", count);
+    return make_event(&module->events, args);
+}
+
+static PyMethodDef module_methods[] = {
+    {"set_event_class", set_event_class, METH_O, NULL},
+    {"message_event", (PyCFunction)(void (*)(void))message_event, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static int module_traverse(PyObject *object, visitproc visit, void *arg) {
     Module *module = PyModule_GetState(object);
+    Py_VISIT(module->events.class);
     Py_VISIT(module->lock_type);
     Py_VISIT(module->urandom);
     return 0;
@@ -367,7 +386,8 @@ static int module_clear(PyObject *object) {
     Module *module = PyModule_GetState(object);
     PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->take_in, &module->note_end,
                         &module->leave_reading, &module->leave_writing, &module->send_rest, &module->bail,
-                        &module->append, &module->extend, &module->popleft, &module->locked};
+                        &module->append, &module->extend, &module->popleft, &module->locked,
+                        (PyObject **)&module->events.class, &module->events.name};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
     return 0;
 }
@@ -387,6 +407,7 @@ static struct PyModuleDef module_definition = {
     .m_name = "syncws._port",
     .m_doc = "The short path of a message, compiled; see port.py.",
     .m_size = sizeof(Module),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

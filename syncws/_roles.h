@@ -5,6 +5,7 @@
 
 #include <Python.h>
 
+#include "_event.h"
 #include "_lock.h"
 
 /* Up to here (bytes) a message is framed on the stack, and a buffer for reading is worth no second thought. */
@@ -38,6 +39,7 @@ typedef struct {
     PyTypeObject *lock_type;
     PyObject *urandom, *take_in, *note_end, *leave_reading, *leave_writing, *send_rest, *bail, *append, *extend, *popleft;
     PyObject *locked;
+    EventClass events;
 } Module;
 
 typedef enum { READING, WRITING } Role;

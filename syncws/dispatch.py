@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .attendant import TICK
-from .events import Event, Handler, message_event
+from .events import Event, Handler
 from .frames import BINARY
 from .inbox import hand_out
 from .incoming import Incoming
 from .lifecycle import CLOSED, CONNECTING, OPEN, Role
 from .options import check_timeout
+from .port import message_event
 from .runtime import deadline_after, remaining
 
 logger = logging.getLogger("syncws")

@@ -13,8 +13,11 @@ import importlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .events import MessageEvent, message_event
 from .frames import COMPILED
 from .runtime import Lock, Runtime
+
+__all__ = ["Port", "message_event", "new_lock"]
 
 _port: Any = None
 if COMPILED:
@@ -79,3 +82,5 @@ def new_lock(runtime: Runtime) -> Lock:
 
 if _port is not None and not TYPE_CHECKING:
     Port = _port.Port
+    _port.set_event_class(MessageEvent)
+    message_event = _port.message_event

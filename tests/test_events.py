@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,6 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from syncws import events, port
 from syncws.events import CloseEvent, DataEvent, ErrorEvent, Event, EventTarget, Handler, MessageEvent
 
 
@@ -104,6 +107,23 @@ def test_type_and_target_are_read_only(make: Callable[[object], Event], target: 
     for name in ("type", "target"):
         with pytest.raises(AttributeError):
             setattr(event, name, "other")
+
+
+@pytest.mark.parametrize("make", [events.message_event, port.message_event], ids=["python", "compiled, if it is"])
+def test_an_event_of_a_message_is_as_one_that_was_constructed(make: Any) -> None:
+    target, data = Target(), [b"a"]
+    counts = [sys.getrefcount(value) for value in (target, data)]
+    event = make(data, True, False, target)
+    assert type(event) is MessageEvent
+    assert (event.type, event.target, event.data) == ("message", target, data)
+    assert (event.binary, event.compressed) == (True, False)
+    event.data = None  # it may be changed, as any
+    assert not hasattr(event, "__dict__")
+    assert event in gc.get_referrers(target)
+    del event
+    assert [sys.getrefcount(value) for value in (target, data)] == counts
+    with pytest.raises(TypeError):
+        make(data, True, False)
 
 
 @pytest.mark.parametrize(
