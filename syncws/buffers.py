@@ -13,7 +13,7 @@ Payload = bytes | bytearray | memoryview
 
 _MAX_CONTROL = 125
 #: bytes of the buffer of a connection that has nothing to do
-LEAST_BUFFER = 2048
+LEAST_BUFFER = 1024
 #: up to so many it may keep them, although it has nothing to do for a while
 SMALL_BUFFER = 8192
 #: beyond so many it does not grow

@@ -42,6 +42,16 @@ _NOTHING_AGREED = Agreed()
 # once, and twice if the end is missing. What h11 judges by more than its letters is not for here.
 _PLAIN_HEAD = re.compile(rb"GET ([!-~]+) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~]*\r\n)+)\r\n")
 _JUDGED = ("content-length", "transfer-encoding")
+# What nearly every request says, for all of them to share: an idle connection keeps its request.
+_SHARED = {
+    text: text
+    for text in (
+        "Host", "Connection", "Upgrade", "Origin", "User-Agent", "Sec-WebSocket-Key", "Sec-WebSocket-Version",
+        "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Pragma", "Cache-Control", "Accept-Encoding",
+        "Accept-Language", "Cookie", "websocket", "keep-alive, Upgrade", "13", "no-cache",
+        "gzip, deflate, br, zstd", "permessage-deflate; client_max_window_bits",
+    )
+}  # fmt: skip
 # Not only canonical base64: the example key in RFC 6455 section 4.1 has stray bits in its last letter.
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)")
@@ -86,7 +96,8 @@ class ServerHandshake:
         if len(names) > COUNT_LIMIT or names.count("host") != 1 or any(name in names for name in _JUDGED):
             return None
         self.leftover = data[match.end() :]
-        headers = Headers.parsed([(name, value.strip(" \t")) for name, value in fields])
+        stripped = [(name, value.strip(" \t")) for name, value in fields]
+        headers = Headers.parsed([(_SHARED.get(name, name), _SHARED.get(value, value)) for name, value in stripped])
         return self._request("GET", match.group(1), headers)
 
     def _read_any(self, heads: HeadBuffer, data: bytes) -> Request | None:
