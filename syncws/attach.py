@@ -27,19 +27,24 @@ _locks: dict[str, threading.Lock] = {}
 
 
 class Attachment:
-    """One `Server` at one HTTP server. TypeError if it is of no kind that is known."""
+    """One `Server` at one HTTP server. TypeError if it is of no kind that is known.
 
-    def __init__(self, server: Any, doorway: Doorway, wants: Callable[[Request], bool]) -> None:
+    claim: what no two at one server may share, for the second would get nothing: the path (None: all of them).
+    """
+
+    def __init__(self, server: Any, doorway: Doorway, wants: Callable[[Request], bool], claim: object) -> None:
         self._server = server
         self._hook = _hook_for(server)
         self.doorway = doorway
         self.wants = wants
+        self.claim = claim
 
     def address(self) -> Any:
         found = (getattr(self._server, name, None) for name in _ADDRESSES)
         return next((address for address in found if address), None)
 
     def attach(self) -> None:
+        """ValueError if another has the same claim."""
         with _guard():
             present = getattr(self._server, self._hook.attribute)
             attached = getattr(present, "_syncws_attached", None)
@@ -48,6 +53,9 @@ class Attachment:
                 wrapper = self._hook.wrap(present, attached)
                 wrapper._syncws_attached, wrapper._syncws_wrapped = attached, present
                 setattr(self._server, self._hook.attribute, wrapper)
+            if any(other.claim == self.claim for other in attached):
+                paths = "all paths" if self.claim is None else f"the path {self.claim!r}"
+                raise ValueError(f"expected a path of its own: another Server has {paths} of this HTTP server")
             attached.append(self)
             self._attached: list[Attachment] = attached
 

@@ -57,6 +57,7 @@ class Doorway:
         self._allow = allow
         self._refuse = refuse
         self._before = before
+        self._at_work: dict[int, object] = {}  # the sockets given to `sock`, by id
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
         """As a WSGI application. Refusals are ordinary responses: the connection stays the server's."""
@@ -101,10 +102,14 @@ class Doorway:
 
     def sock(self, request: Request, sock: Any, head: bytes, accept: Handler | None) -> Response:
         """With a socket that nobody else has; `head` is what was read from it behind the request. It is closed."""
+        mine = object()
+        if sock.fileno() < 0 or self._at_work.setdefault(id(sock), mine) is not mine:
+            raise ValueError(f"expected a socket that nobody has taken yet, got {sock!r}")
         try:
             return self._settle(Takeover(sock, head), request, accept)
         finally:
             sock.close()
+            del self._at_work[id(sock)]
 
     def _take(self, environ: Environ) -> Takeover:
         try:

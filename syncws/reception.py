@@ -17,7 +17,7 @@ from .errors import ConnectionClosed
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import response_bytes
-from .runtime import Runtime, deadline_after
+from .runtime import READ, Runtime, deadline_after
 from .transport import Transport
 from .websocket import Opening
 
@@ -72,12 +72,15 @@ class Reception:
         deadline: float | None = None,
         announce: Callable[[Response], object] | None = None,
     ) -> Socket:
-        """The open socket. HandshakeError if there is no place: the transport stays the caller's; or OSError.
+        """The open socket. HandshakeError if there is no place: the transport stays the caller's; or OSError, also for
+        a client that has left while it was judged: nobody is told of it.
 
         leftover: what came behind the request. announce: sends the 101 instead of us.
         """
         request, agreed, _ = welcome
         response, leftover = self._admission.answer(transport, request, agreed, leftover, deadline)
+        if not leftover and transport.wait(READ, 0) and not transport.has_unread():
+            raise ConnectionAbortedError("the client has left")
         self._headers(response, request)
         answer = response_bytes(response)
         if announce is not None:

@@ -159,7 +159,9 @@ class Server(EventTarget):
 
     def _source_from(self, server: Any, no_server: bool, place: Place) -> Source:
         if server is not None:
-            return Attached(server, self._doorway, self.should_handle, self._accepting_ended)
+            by_path = type(self).should_handle is Server.should_handle
+            claim = self._admission.path if by_path else self
+            return Attached(server, self._doorway, self.should_handle, claim, self._accepting_ended)
         if no_server:
             return Fed(self._accepting_ended)
         return Listening(self._runtime, place, self._arrivals.take, self._accepting_ended, self._accepting_failed)

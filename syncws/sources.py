@@ -96,8 +96,10 @@ class Listening:
 class Attached:
     """Another's HTTP server, from which upgrades are taken as long as this lasts."""
 
-    def __init__(self, server: Any, doorway: Doorway, wants: Callable[[Request], bool], ended: Ended) -> None:
-        self._attachment = Attachment(server, doorway, wants)
+    def __init__(
+        self, server: Any, doorway: Doorway, wants: Callable[[Request], bool], claim: object, ended: Ended
+    ) -> None:
+        self._attachment = Attachment(server, doorway, wants, claim)
         self._ended = ended
         self._attachment.attach()
 
