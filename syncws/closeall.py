@@ -31,14 +31,18 @@ def close_all(code: int | None = 1001, reason: str = "", timeout: float | None =
     """
     encode_close(code, reason)
     check_timeout(timeout)
-    deadline = deadline_after(timeout)
     living = [owner for reference in list(owners) if isinstance(owner := reference(), Connection)]
     opened = [ws for ws in living if ws.readyState == OPEN]
-    _have(living, lambda ws: ws.close(code, reason))
-    late = _await_end(living, deadline)
+    end_all(living, lambda ws: ws.close(code, reason), deadline_after(timeout))
+    return all(ws._close_event().wasClean for ws in opened)
+
+
+def end_all(connections: list[Connection], end: Callable[[Connection], None], deadline: float | None) -> None:
+    """Call `end` for each, whatever its world, and wait until all are CLOSED; those that are not are terminated."""
+    _have(connections, end)
+    late = _await_end(connections, deadline)
     _have(late, lambda ws: ws.terminate())
     _await_end(late, deadline_after(_GRACE))
-    return all(ws._close_event().wasClean for ws in opened)
 
 
 def _have(connections: list[Connection], end: Callable[[Connection], None]) -> None:

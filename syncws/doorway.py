@@ -7,6 +7,7 @@ is ever taken for another request, whatever the server would do with a connectio
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Container
@@ -36,9 +37,9 @@ Refuse = Callable[[Transport, HandshakeError, "Request | None"], object]
 class Doorway:
     """Takes requests in three forms: a WSGI environ, a handler of `http.server`, or a `Request` and its socket.
 
-    allow: hosts that are let with reservations. refuse: answers a client that is not let in, over the connection.
-    before: called with the socket and the request once it is open, ahead of the handler. runtime: the world of all
-    sessions; None: the one of each server.
+    allow: hosts that are let with reservations. refuse: answers a client that is not let in, over the connection; None:
+    where the server can answer, it does, and keeps the connection. before: called with the socket and the request once
+    it is open, ahead of the handler. runtime: the world of all sessions; None: the one of each server.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Doorway:
         *,
         handshake_timeout: float | None = 10.0,
         allow: Container[str] = (),
-        refuse: Refuse = lambda transport, error, request: refuse(transport, error),
+        refuse: Refuse | None = None,
         before: Callable[[Any, Request], object] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
@@ -60,13 +61,14 @@ class Doorway:
         self._at_work: dict[int, object] = {}  # the sockets given to `sock`, by id
 
     def wsgi(self, environ: Environ, start_response: StartResponse) -> list[bytes]:
-        """As a WSGI application. Refusals are ordinary responses: the connection stays the server's."""
+        """As a WSGI application."""
+        request = None
         try:
-            welcome = self._reception.agree(request_of(environ))
+            request = request_of(environ)
+            welcome = self._reception.agree(request)
             takeover = self._take(environ)
         except HandshakeError as error:
-            report(error, environ.get("REMOTE_ADDR"))
-            return _answer(start_response, refusal(error))
+            return self._decline(environ, start_response, error, request)
         if takeover.announce is None:
             return _answer(start_response, self._enter(takeover, welcome))
         self._enter(takeover, welcome, functools.partial(takeover.announce, start_response))
@@ -125,6 +127,17 @@ class Doorway:
             return self._reject(takeover, error, request)
         return self._enter(takeover, welcome)
 
+    def _decline(
+        self, environ: Environ, start_response: StartResponse, error: HandshakeError, request: Request | None
+    ) -> list[bytes]:
+        if self._refuse is not None and not isinstance(error, UpgradeUnsupported):
+            with contextlib.suppress(HandshakeError):  # the connection cannot be had
+                response = self._turn_away(environ, error, request)
+                start_response(f"{response.status} {response.reason}", [])  # for the log
+                return []
+        report(error, environ.get("REMOTE_ADDR"))
+        return _answer(start_response, refusal(error))
+
     def _turn_away(self, environ: Environ, error: HandshakeError, request: Request | None = None) -> Response:
         try:
             takeover = self._take(environ)
@@ -135,11 +148,17 @@ class Doorway:
     def _reject(self, takeover: Takeover, error: HandshakeError, request: Request | None = None) -> Response:
         transport = takeover.transport(self._runtime or takeover.runtime())
         try:
-            self._refuse(transport, error, request)
+            self._answer_over(transport, error, request)
         finally:
             transport.close()
             takeover.release()
         return refusal(error)
+
+    def _answer_over(self, transport: Transport, error: HandshakeError, request: Request | None) -> None:
+        if self._refuse is None:
+            refuse(transport, error)
+        else:
+            self._refuse(transport, error, request)
 
     def _enter(self, takeover: Takeover, welcome: Welcome, announce: Announce | None = None) -> Response:
         """The session, from the 101 to its end. What was answered."""
@@ -164,7 +183,7 @@ class Doorway:
                 announce=announce,
             )
         except HandshakeError as error:
-            self._refuse(transport, error, welcome.request)
+            self._answer_over(transport, error, welcome.request)
             transport.close()
             return refusal(error)
         except BaseException:

@@ -21,6 +21,7 @@ from .attendant import attendant_of, owners
 from .broadcast import Broadcast
 from .buffers import Data
 from .client import Socket, check_socket_class
+from .closeall import end_all
 from .doorway import Doorway
 from .errors import HandshakeError
 from .events import EventTarget
@@ -33,6 +34,7 @@ from .reception import Reception
 from .runtime import Condition, Runtime, current_runtime, deadline_after
 from .sources import Attached, Fed, Listening, Place, Source
 from .transport import Transport, check_context
+from .websocket import Connection
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -115,8 +117,9 @@ class Server(EventTarget):
             max_header_size,
             legacy,
         )
-        if sum(place is not None for place in (port, unix, sock, server)) + bool(no_server) != 1:
-            raise TypeError("exactly one of port, unix, sock, server and no_server must be given")
+        _check_place(port, unix, sock, server, no_server)
+        if server is not None or no_server:
+            _check_unused(host=host, ssl=ssl, cpu=cpu)
         check_context(ssl, server_side=True)
         check_cpu(cpu)
         self._client_tracking, self._max_connections = client_tracking, max_connections
@@ -202,9 +205,11 @@ class Server(EventTarget):
         """Serve a connection taken from elsewhere, on the caller's thread, to its end. Returns what was answered.
 
         request: as it was read. sock: connected, of any kind; it is closed. head: bytes read behind the request.
-        accept: called instead of the server's own. A client that is not let in gets its refusal.
+        accept: called instead of the server's own. A client that is not let in gets its refusal. TypeError for what is
+        of the wrong kind; the socket is then as it was.
         """
-        return self._doorway.sock(request, sock, head, accept)
+        _check_upgrade(request, sock, head, accept)
+        return self._doorway.sock(request, sock, bytes(head), accept)
 
     def start(self: _Self) -> _Self:
         """Accept in the background. Once only; RuntimeError after `close`."""
@@ -313,11 +318,15 @@ class Server(EventTarget):
 
     def _end_clients(self, code: int | None, reason: str, terminate: bool, deadline: float | None) -> None:
         sockets = list(self._registry)
+
+        def end(ws: Connection) -> None:
+            ws.terminate() if terminate else ws.close(code, reason)
+
+        if any(ws._runtime is not self._runtime for ws in sockets):
+            end_all(list(sockets), end, deadline)  # of an HTTP server in another world, whose hub we may not touch
+            return
         for ws in sockets:
-            if terminate:
-                ws.terminate()
-            else:
-                ws.close(code, reason)
+            end(ws)
         late = [ws for ws in sockets if not ws._await_told(deadline)]
         for ws in late:
             ws.terminate()
@@ -348,3 +357,26 @@ class Server(EventTarget):
 
     def _greet(self, ws: Socket, request: Request) -> None:
         self._call("connection", ws, request)
+
+
+def _check_place(port: object, unix: object, sock: object, server: object, no_server: bool) -> None:
+    if sum(place is not None for place in (port, unix, sock, server)) + bool(no_server) != 1:
+        raise TypeError("exactly one of port, unix, sock, server and no_server must be given")
+
+
+def _check_upgrade(request: object, sock: object, head: object, accept: object) -> None:
+    if not isinstance(request, Request):
+        raise TypeError(f"request must be a syncws.Request, not {request!r}")
+    if not all(hasattr(sock, name) for name in ("recv", "send", "settimeout", "fileno", "close")):
+        raise TypeError(f"sock must be a connected socket, not {sock!r}")
+    if not isinstance(head, (bytes, bytearray, memoryview)):
+        raise TypeError(f"head must be the bytes that were read behind the request, not {head!r}")
+    if accept is not None and not callable(accept):
+        raise TypeError(f"accept must be callable or None, not {accept!r}")
+
+
+def _check_unused(**arguments: object) -> None:
+    """What is a matter of our own listening sockets, and would have no effect."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise TypeError(f"{name} goes with port, unix or sock: with server or no_server it is up to who accepts")
