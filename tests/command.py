@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,26 @@ class Command:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+@contextlib.contextmanager
+def serving(name: str, *arguments: object, after: tuple[object, ...] = (), logs: bool = False) -> Iterator[str]:
+    """The URL of an example that serves; ended as a user ends it, and ending well.
+
+    `after`: arguments behind the port. `logs`: it tells of requests on stderr.
+    """
+    with Command(ROOT / "examples" / name, *arguments, 0, *after) as server:
+        yield server.url()
+        server.signal(signal.SIGINT)
+        status, _, complaints = server.end()
+        assert (status, [] if logs else complaints) == (0, []), complaints
+        assert not [line for line in complaints if "Traceback" in line], complaints
+
+
+def run(name: str, *arguments: object, given: str | None = None) -> tuple[int, list[str], list[str]]:
+    """Status, stdout and stderr of an example; `given` is its standard input."""
+    with Command(ROOT / "examples" / name, *arguments) as example:
+        return example.end(given)
 
 
 def syncws(*arguments: object, **how: Any) -> Command:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import ssl
 from urllib.parse import urlsplit
 
 import pytest
 import world
-from command import ROOT, Command
+from command import ROOT, Command, run, serving
 from world import PATIENCE
 
 pytestmark = world.threads_only  # processes of their own, which no test mode reaches
@@ -18,23 +17,8 @@ LINES = {"tcp_tunnel.py": 60}  # for the others 40
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-@contextlib.contextmanager
-def serving(name, *arguments):
-    """The URL of an example that serves; ended as a user ends it, and ending well."""
-    with Command(ROOT / "examples" / name, *arguments, 0) as server:
-        yield server.url()
-        server.signal(signal.SIGINT)
-        status, _, complaints = server.end()
-        assert (status, complaints) == (0, [])
-
-
-def run(name, *arguments):
-    with Command(ROOT / "examples" / name, *arguments) as example:
-        return example.end()
-
-
 def test_every_example_is_run_by_a_test():
-    tests = [ROOT / "tests" / name for name in ("test_examples.py", "test_tunnel.py")]
+    tests = [ROOT / "tests" / name for name in ("test_examples.py", "test_examples_by_hand.py", "test_tunnel.py")]
     own = "".join(path.read_text(encoding="utf-8") for path in tests)
     assert not [name for name in EXAMPLES if f'"{name}"' not in own]
 
