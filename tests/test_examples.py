@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import ssl
 from urllib.parse import urlsplit
@@ -18,9 +19,10 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
 def test_every_example_is_run_by_a_test():
-    tests = [ROOT / "tests" / name for name in ("test_examples.py", "test_examples_by_hand.py", "test_tunnel.py")]
-    own = "".join(path.read_text(encoding="utf-8") for path in tests)
-    assert not [name for name in EXAMPLES if f'"{name}"' not in own]
+    tests = ("test_examples.py", "test_examples_by_hand.py", "test_frameworks.py", "test_tunnel.py")
+    own = "".join((ROOT / "tests" / name).read_text(encoding="utf-8") for name in tests)
+    told = {f"{name}_chat.py" for name in re.findall(r'Case\("(\w+)"', own)} | set(re.findall(r'"(\w+\.py)"', own))
+    assert not set(EXAMPLES) - told
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
