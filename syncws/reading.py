@@ -16,7 +16,7 @@ from .events import DataEvent
 from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .framing import Gathering, MessageReceiver
 from .inbox import Inbox, Unfinished
-from .lifecycle import CLOSED, CLOSING, CONNECTING
+from .lifecycle import CLOSED, CONNECTING
 from .posting import Posting
 from .receiver import FAILURE, FRAGMENT, Item, Receiver
 
@@ -223,7 +223,11 @@ class Reading(Posting):
                 self._decoded += 1
 
     def _drops_overflow(self) -> bool:
-        return (self._waits_closed > 0 or self._state == CLOSING) and not self._has_listeners("message")
+        return (self._waits_closed > 0 or self._is_given_up()) and not self._has_listeners("message")
+
+    def _is_given_up(self) -> bool:
+        """A hook: whether, after our `close`, nobody is there who might take messages."""
+        return False
 
     def _has_room(self) -> bool:
         """Whether what comes may be read although nobody asks for it."""

@@ -5,6 +5,7 @@ Rank 4, over Dispatching. All of this runs on the attendant's thread: nothing he
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from .lifecycle import CLOSED, CLOSING, OPEN
 from .runtime import READ, WRITE
 
 _MOST_READS = 16  # of one connection, before the attendant turns to the next
+_PATIENCE = 1.0  # seconds after our `close` in which somebody may still begin to read by hand
 
 
 class Tended(Dispatching):
@@ -21,6 +23,7 @@ class Tended(Dispatching):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._activity_seen = -1
+        self._closing_since = 0.0
         self._minding = False
 
     def _tend(self, ticked: bool) -> int | None:
@@ -112,6 +115,20 @@ class Tended(Dispatching):
                 self._bail(role)
                 raise
 
+    def _leave_open(self) -> None:
+        if self._state == OPEN:
+            self._closing_since = time.monotonic()
+        super()._leave_open()
+
+    def _is_given_up(self) -> bool:
+        # Whoever has read by hand may go on after close(): to it the peer's Close must not seem to stand where
+        # messages were dropped. Until it does, TCP holds the peer back.
+        if self._state != CLOSING:
+            return False
+        if self._looper is not None:
+            return True  # accept() is over
+        return not self._read_by_hand and time.monotonic() - self._closing_since >= _PATIENCE
+
     def _take_reading(self, role: object) -> bool:
         """The reader's role, for whoever reads on behalf of others: only if it is free and there is room."""
         with self._lock:
@@ -138,4 +155,6 @@ class Tended(Dispatching):
             if self._has_room():
                 return events | READ
             self._held_back = not self._paused
+            if self._state == CLOSING:
+                return events  # looked at again, for it may be given up by then
         return events or None

@@ -60,6 +60,12 @@ class Command:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
+    def minds_sigterm(self) -> bool:
+        """Whether it has a handler of its own for SIGTERM, as `serve_forever` does."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
     def end(self, text: str | None = None) -> tuple[int, list[str], list[str]]:
         """Give it `text` and the end of its input; then its status, and its lines on stdout and stderr."""
         out, err = self.process.communicate(text, timeout=3 * world.PATIENCE)
@@ -85,6 +91,8 @@ def serving(name: str, *arguments: object, after: tuple[object, ...] = (), logs:
     """
     with Command(ROOT / "examples" / name, *arguments, 0, *after) as server:
         yield server.url()
+        if "suppress(KeyboardInterrupt)" not in (ROOT / "examples" / name).read_text(encoding="utf-8"):
+            world.eventually(server.minds_sigterm)  # it answers clients a moment before serve_forever() is reached
         server.signal(signal.SIGINT)
         status, _, complaints = server.end()
         assert (status, [] if logs else complaints) == (0, []), complaints

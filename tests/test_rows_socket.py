@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import world
 from pairs import BLOCKING, SIDES, Journal, connected, end_of, still_works
-from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload, frame
+from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Peer, close_payload, frame
 from world import PATIENCE, Socket, eventually, raw_connection, serving, spawn, url_of
 
 import syncws
@@ -306,3 +306,76 @@ def test_a_handshake_that_fails_is_told_while_closing_and_then_closed() -> None:
         assert journal.told[-2:] == ["error", "close"]
         assert journal.states[-2:] == [syncws.CLOSING, syncws.CLOSED]
         assert journal.last("error").error.status == 404
+
+
+# -- reading on after our close -----------------------------------------------------------------------------------
+
+MANY = [b"%d" % number + bytes(500) for number in range(100)]
+
+
+def flood(peer: Any) -> None:
+    """More messages than are queued, and behind them the Close and the end."""
+    for payload in MANY:
+        peer.send(BINARY, payload)
+    peer.send(CLOSE, close_payload(1000))
+    peer.end()
+
+
+@quick_ticks
+@each_side
+@pytest.mark.parametrize("by_hand_before", [False, True])
+def test_whoever_reads_on_after_its_close_misses_nothing(by_hand_before: bool, side: str) -> None:
+    with connected(side) as (ws, peer):
+        if by_hand_before:
+            peer.send(TEXT, b"first")
+            assert ws.recv(PATIENCE) == "first"
+        ws.close(1000)
+        peer.expect_close(1000, answer=False)
+        sending = spawn(flood, peer)
+        # The attendant reads what may be queued, and no more.
+        eventually(lambda: len(ws._inbox) >= 16)
+        got = []
+        for message in ws:
+            got.append(message)
+            world.sleep(0.005)  # slowly, so that the attendant comes in between
+        assert got == MANY
+        sending.result()
+        assert ws.wait_closed(PATIENCE)
+        assert ws.close_code == 1000
+
+
+@quick_ticks
+@each_side
+def test_a_file_that_is_read_after_the_writing_one_was_closed_is_whole(side: str) -> None:
+    with connected(side) as (ws, peer), ws.makefile("rb") as receiver:
+        with ws.makefile("wb") as sender:
+            sender.write(b"question")
+        assert peer.read().payload == b"question"
+        peer.expect_close(1000, answer=False)
+        sending = spawn(flood, peer)
+        eventually(lambda: len(ws._inbox) >= 16)
+        assert receiver.read() == b"".join(MANY)
+        sending.result()
+
+
+@quick_ticks
+@pytest.mark.parametrize("how", ["accept is over", "nobody ever read"])
+def test_what_nobody_will_read_after_our_close_does_not_hold_the_close_up(how: str) -> None:
+    def accept(ws: Any, request: Any) -> None:
+        sockets.append(ws)
+        if how == "accept is over":
+            ws.recv()
+        else:
+            ws.close(1000)
+            closed.wait(PATIENCE)
+
+    sockets: list[Any] = []
+    closed = world.Event()
+    with serving(accept) as server, Peer.connect(server) as peer:
+        peer.send(TEXT, b"first")
+        peer.expect_close(1000, answer=False)
+        sending = spawn(flood, peer)
+        eventually(lambda: sockets[0].readyState == syncws.CLOSED, 5)
+        sending.result()
+        closed.set()
+        assert (sockets[0].close_code, sockets[0].close_reason) == (1000, "")

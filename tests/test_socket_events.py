@@ -233,7 +233,8 @@ def test_a_close_listener_alone_is_told_in_the_end_though_messages_are_unread() 
         assert ws.recv() == "unread"
 
 
-def test_a_listener_that_comes_after_messages_were_dropped_hears_the_rest() -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_listener_that_comes_after_messages_were_dropped_hears_the_rest(waits: bool) -> None:
     with connected(max_queue=1) as (ws, peer):
         told: list[Any] = []
 
@@ -243,10 +244,14 @@ def test_a_listener_that_comes_after_messages_were_dropped_hears_the_rest() -> N
         ws.onping = listen
         ws.onclose = lambda event: told.append(event.type)
         ws.close(1000)
+        waiting = spawn(ws.wait_closed, PATIENCE) if waits else None
+        eventually(lambda: ws._waits_closed == waits)
         peer.send_raw(b"".join(frame(TEXT, text) for text in (b"1", b"2", b"3")) + frame(PING) * 2)
         eventually(lambda: ws.onmessage is not None)
         all_close(ws, peer)
-        assert told == ["1", "close"]
+        # Without anybody in wait_closed() nothing is dropped yet.
+        assert told == (["1", "close"] if waits else ["1", "2", "3", "close"])
+        assert waiting is None or waiting.result()
 
 
 # -- how listeners are run ---------------------------------------------------------------------------------------
