@@ -111,6 +111,8 @@ class BorrowedTransport(Transport):
                 try:
                     sent = self._given.send(self._unsent)
                 except NOT_NOW:
+                    sent = 0
+                if not sent:  # as gevent says "not now"
                     return False
                 self._unsent = self._unsent[sent:]
         return True

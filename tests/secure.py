@@ -78,6 +78,16 @@ class Wire:
     def setsockopt(self, *option: Any) -> None:
         self.sock.setsockopt(*option)
 
+    def shutdown(self, how: int) -> None:
+        """The end of TCP, in that direction."""
+        self.sock.shutdown(how)
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def records(self, data: bytes) -> bytes:
         """The ciphertext of `data`, not sent."""
         self.tls.write(data)
