@@ -99,6 +99,12 @@ def wait(ws, request):
     ws.recv()
 
 
+def who(ws, request):
+    address = request.remote_address
+    host = address if isinstance(address, str) else address[0]
+    ws.send(f"{host} {'secure' if request.secure else 'plain'}")
+
+
 def interrupt(ws, request):
     """What ends more than this connection comes up in `recv`."""
     kind = request.target.partition("?")[2]
@@ -116,7 +122,7 @@ def interrupt(ws, request):
         del pending
 
 
-HANDLERS = (echo, listen, bye, once, fail, push, flood, cut, wait, interrupt)
+HANDLERS = (echo, listen, bye, once, fail, push, flood, cut, wait, who, interrupt)
 
 
 def _verify(info):
@@ -189,6 +195,12 @@ def application(environ, start_response):
             return _chat(environ, start_response)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+if os.environ.get("HOST_PROXIED"):
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    application = ProxyFix(application, x_for=1, x_proto=1, x_host=1)
 
 
 class Handler(BaseHTTPRequestHandler):

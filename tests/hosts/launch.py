@@ -7,13 +7,11 @@ import http.client
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uwsgi_program
 import world
 from peer import Peer
 from secure import Wire
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = Path(sysconfig.get_path("scripts"))
 START = 40.0  # seconds for an interpreter and its imports, on a machine that has other things to do
 THREADS = 70
 
@@ -58,7 +56,7 @@ def _serve(kind: str, **how: Any) -> Kind:
 def _gunicorn(worker: str, *further: object, **how: Any) -> Kind:
     def command(address: str, port: int, certificate: Path | None) -> list[object]:
         tls = ["--certfile", certificate, "--keyfile", certificate] if certificate else []
-        bind = address if address.startswith("unix:") else f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        bind = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         command = [sys.executable, "-m", "gunicorn", "-k", worker, "-b", bind, "--no-control-socket"]
         return [*command, "--access-logfile", "-", *further, *tls, "application:application"]
 
@@ -66,9 +64,9 @@ def _gunicorn(worker: str, *further: object, **how: Any) -> Kind:
 
 
 def _uwsgi(address: str, port: int, certificate: Path | None) -> list[object]:
-    command = [shutil.which("uwsgi", path=f"{SCRIPTS}{os.pathsep}{os.environ.get('PATH', '')}")]
-    command += ["--http-socket", f"{address}:{port}", "--module", "application:application", "--home", sys.prefix]
-    return [*command, "--threads", THREADS, "--enable-threads", "--master", "--die-on-term"]
+    command: list[object] = [uwsgi_program.program(), "--http-socket", f"{address}:{port}"]
+    command += ["--module", "application:application"]
+    return [*command, "--home", sys.prefix, "--threads", THREADS, "--enable-threads", "--master", "--die-on-term"]
 
 
 HOSTS = {
@@ -96,9 +94,9 @@ MATRIX = [*HOSTS, *(f"{name}+tls" for name, kind in HOSTS.items() if kind.tls)]
 
 def available(name: str) -> str:
     """Why a host cannot be had here; an empty string if it can."""
-    kind = HOSTS[name]
-    if kind.command is _uwsgi:
-        return "" if _uwsgi("", 0, None)[0] else "uwsgi is not here: pip install uwsgi (needs a compiler)"
+    kind = HOSTS[name.partition("+")[0]]
+    if kind.command is _uwsgi and uwsgi_program.program() is None:
+        return f"uwsgi {uwsgi_program.why}"
     missing = kind.needs is not None and importlib.util.find_spec(kind.needs) is None
     return f"{kind.needs} is not here" if missing else ""
 
@@ -122,9 +120,9 @@ class Host:
         self.tls = trust if name.endswith("+tls") else None
         self.host = address
         # Kept, though unused: nobody else is given the port meanwhile.
-        self._place = socket.socket(socket.AF_INET6 if ":" in address and "/" not in address else socket.AF_INET)
+        self._place = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._place.bind((address if "/" not in address else "127.0.0.1", 0))
+        self._place.bind((address, 0))
         self._port = self._place.getsockname()[1]
         self._log = folder / f"{name}.log"
         command = [*self.kind.command(address, self._port, certificate if self.tls else None), *further]
@@ -136,11 +134,16 @@ class Host:
             "HOST_ALLOW": self.kind.allow,
             **(environment or {}),
         }
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                list(map(str, command)), env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with self._log.open("wb") as log:
+                self.process = subprocess.Popen(
+                    list(map(str, command)), env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    start_new_session=True,
+                )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGINT, before)
         self._read = 0  # bytes of the log that were looked at
 
     def ready(self) -> Host:
@@ -212,10 +215,8 @@ class Host:
     def stop(self) -> None:
         self._place.close()
         self._signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(3)
-        except subprocess.TimeoutExpired:
-            pass
         self._signal(signal.SIGKILL)  # also what the server has started
         self.process.wait()
 
@@ -226,6 +227,6 @@ class Host:
 
 def launched(name: str, *arguments: Any, **how: Any) -> Host:
     """A host that is being started; skipped where it cannot be had."""
-    if why := available(name.partition("+")[0]):
+    if why := available(name):
         pytest.skip(why)
     return Host(name, *arguments, **how)

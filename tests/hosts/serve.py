@@ -72,7 +72,11 @@ def cheroot():
     server = Server((ADDRESS, PORT), application, numthreads=THREADS, timeout=1)
     if CERTIFICATE:
         server.ssl_adapter = BuiltinSSLAdapter(CERTIFICATE, CERTIFICATE)
-    server.start()
+    server.shutdown_timeout = 0.5
+    try:
+        server.start()
+    finally:
+        server.stop()
 
 
 def eventlet():
