@@ -28,7 +28,15 @@ HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / ".compliance"
 REQUIREMENTS = HERE / "requirements.txt"
 EXPECTED = json.loads((HERE / "expected.json").read_text())
-ROLES = {"server": [], "server-gevent": ["--gevent"], "client": []}  # the testee's arguments
+# The testee's arguments.
+ROLES = {
+    "server": [],
+    "server-gevent": ["--gevent"],
+    "client": [],
+    "flask": ["--in", "flask"],
+    "gunicorn-gevent": ["--in", "gunicorn"],
+}
+GROUPS = {"all": ["server", "server-gevent", "client"], "hosts": ["flask", "gunicorn-gevent"]}
 AGENT = "syncws"
 START_SECONDS = 30
 Answer = TypeVar("Answer")
@@ -304,7 +312,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--role", choices=[*ROLES, "all"], default="all")
+    parser.add_argument("--role", choices=[*ROLES, *GROUPS], default="all")
     parser.add_argument(
         "--cases",
         default="all",
@@ -320,7 +328,7 @@ def run_all(chosen: argparse.Namespace) -> int:
     python = python27()
     suite = Suite(python, install_suite(python))
     known = EXPECTED["sets"].get(chosen.cases, {"patterns": chosen.cases.split(","), "count": None})
-    roles = list(ROLES) if chosen.role == "all" else [chosen.role]
+    roles = GROUPS.get(chosen.role, [chosen.role])
     run = functools.partial(run_role, suite=suite, patterns=known["patterns"], timeout=chosen.timeout)
     with ThreadPoolExecutor(chosen.jobs) as pool:
         outcomes = list(pool.map(run, roles))

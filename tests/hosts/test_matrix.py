@@ -284,6 +284,7 @@ REFUSALS = {
     "origin": (request("/echo", "Origin: http://elsewhere.example"), 403, b""),
     "path": (request("/nowhere"), 404, b""),
     "body": (request("/echo", "Content-Length: 5") + b"hello", 400, b""),
+    "chunked": (request("/echo", "Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n\r\n", 400, b""),
     "verifier": (request("/locked"), 401, b""),
     "verifier's own": (request("/teapot"), 418, b"short and stout"),
 }
