@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C or SIGTERM
-_LOOK = 0.5  # seconds between two looks for signals, under greenlets
+_LOOK = 0.5  # seconds between two looks for signals
 _GRACE = 0.5  # seconds for connections to be gone that were terminated
 _UNFINISHED = 128  # handshakes beyond max_connections that may be under way
 _Self = TypeVar("_Self", bound="Server")
@@ -237,8 +237,8 @@ class Server(EventTarget):
                 self.start()
                 with self._lock:
                     while not self._stopped:
-                        # A hub does not notice a signal that comes just before it sleeps.
-                        self._changed.wait(None if self._runtime.may_block else _LOOK)
+                        # A signal that comes just before the wait, or to another thread, does not end it.
+                        self._changed.wait(_LOOK)
                 if came:
                     self.close(timeout=_HURRY)
             if not came:

@@ -96,3 +96,25 @@ def test_a_handler_of_sigterm_that_is_there_is_left_alone() -> None:
         program.signal(signal.SIGTERM)
         assert program.line() == "mine"
         assert is_served(program)
+
+
+@world.threads_only
+def test_a_signal_that_another_thread_is_hit_by_is_noticed() -> None:
+    # As one that comes just before the main thread begins to wait: it is not woken by either.
+    program = """
+import signal, threading, time
+from world import Server, echo
+def strike():
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL or not waiting():
+        time.sleep(0.001)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+def waiting():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    return frame.f_code.co_name == "acquire"
+server = Server(echo, host="127.0.0.1", port=0)
+server.on("listening", lambda: threading.Thread(target=strike, daemon=True).start())
+server.serve_forever()
+say("left")
+"""
+    with Program(program) as ended:
+        assert ended.end(GENEROUS) == (0, "left\n", "")
