@@ -133,7 +133,7 @@ def _verify(info):
 
 _chat = syncws.upgrade(
     {path: handler for handler in HANDLERS for path in (f"/{handler.__name__}",)}
-    | dict.fromkeys(("/teapot", "/locked"), echo),
+    | dict.fromkeys(("/teapot", "/locked", "/wrapped"), echo),
     compression=True,
     protocols=["chat"],
     verify_client=_verify,
@@ -185,6 +185,15 @@ def _page(path):
     return json.dumps(_state()).encode() if path == "/state" else None
 
 
+def _wrapped(start_response):
+    """As agents that measure responses do it; they copy the environ, too."""
+
+    def start(status, headers, exc_info=None):
+        return start_response(status, headers, *filter(None, [exc_info]))
+
+    return start
+
+
 def application(environ, start_response):
     """For WSGI servers."""
     body = _page(environ["PATH_INFO"])
@@ -192,6 +201,8 @@ def application(environ, start_response):
         body = b"%d bytes" % len(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
     if body is None:
         with _Counted():
+            if environ["PATH_INFO"] == "/wrapped":
+                return _chat(dict(environ), _wrapped(start_response))
             return _chat(environ, start_response)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
