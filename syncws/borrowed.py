@@ -67,7 +67,7 @@ class BorrowedTransport(Transport):
         self._given = sock
         self._recv_into = getattr(sock, "recv_into", self._recv_and_copy)
         self._usual_timeout = sock.gettimeout()
-        sock.settimeout(0)
+        self._set_waiting(False)
         super().__init__(runtime, twin)
         twin.setblocking(False)
         self._waits_in_kernel = False
@@ -75,6 +75,13 @@ class BorrowedTransport(Transport):
         self._lock = runtime.lock()  # guards the calls of the socket given, and what follows
         self._unsent = b""  # one record that was begun: it must be offered again as it is
         self._ended = False
+
+    def _set_waiting(self, may_wait: bool) -> None:
+        # Not by a time-out of 0 where there is this: a TLS socket of eventlet's waits even then.
+        if hasattr(self._given, "setblocking"):
+            self._given.setblocking(may_wait)
+        if may_wait or not hasattr(self._given, "setblocking"):
+            self._given.settimeout(self._usual_timeout if may_wait else 0)
 
     @property
     def short_descriptor(self) -> int:
@@ -121,7 +128,7 @@ class BorrowedTransport(Transport):
         return bool(self._unsent)
 
     def has_unread(self) -> bool:
-        return self.holds_data() or bool(self._waiter.wait(READ, 0))
+        return self.holds_data() or super().has_unread()
 
     def holds_data(self) -> bool:
         with self._lock:
@@ -139,7 +146,7 @@ class BorrowedTransport(Transport):
         with contextlib.suppress(OSError, ValueError):
             self._given.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError, ValueError):
-            self._given.settimeout(self._usual_timeout)
+            self._set_waiting(True)
         self.shutdown()
         super().close()
 

@@ -75,7 +75,9 @@ class EventletWaiter:
     def wait(self, events: int, timeout: float | None) -> int:
         with EVENTLETS.native_epoll() as own:
             own.register(self._descriptor, events)
-            if not own.poll(0):
+            if own.poll(0):
+                eventlet.sleep(0)  # who is always ready must not keep the others waiting
+            else:
                 try:
                     eventlet.hubs.trampoline(own.fileno(), read=True, timeout=timeout, timeout_exc=_Late)
                 except _Late:
