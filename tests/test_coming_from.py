@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import re
 import socket
@@ -15,8 +16,10 @@ import world
 from command import ROOT
 
 import syncws
-import syncws.gevent
 from syncws.options import Options
+
+pytest.importorskip("gevent")  # the tables name syncws.gevent, too
+importlib.import_module("syncws.gevent")
 
 pytestmark = world.threads_only  # about a document, and about programs in processes of their own
 
