@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -131,10 +132,17 @@ SIGNALS = ["http.server", "werkzeug", "cheroot", "pywsgi", "pywsgi-patched", "ev
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_a_server_that_is_interrupted_writes_no_http_to_open_connections(start, name):
-    """Ctrl-C: a Close, or nothing at all; not every server gets as far as to say something."""
+    """Ctrl-C: a Close, or nothing; not every server gets as far as to say something, or hears it the first time."""
     host = start(name)
+
+    def interrupt():
+        while host.process.poll() is None:
+            host.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                host.process.wait(6)
+
     with host.peer(raw.head(first="GET /wait HTTP/1.1")) as peer:
-        host.process.send_signal(signal.SIGINT)
+        world.spawn(interrupt)
         peer.sock.settimeout(2 * world.PATIENCE)
         with contextlib.suppress(ConnectionError):
             frames = peer.read_all()
