@@ -16,9 +16,11 @@ handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key
 connection.request("GET", "/", headers=handshake)
 answer = connection.getresponse()
 if answer.status != 101:
+    connection.close()
     sys.exit(f"refused: {answer.status} {answer.reason}")
 
-with connection.sock as sock, answer.fp as incoming, sock.makefile("wb") as outgoing:
+incoming = answer.fp
+with answer, connection.sock as sock, sock.makefile("wb") as outgoing:
     message = syncws.Message(syncws.TEXT)  # masked, as a client's must be
     message.json({"by": "hand", "kind": "text"})
     message.send_to(outgoing)
