@@ -41,7 +41,7 @@ def _twin(runtime: Runtime, sock: Any) -> socket.socket:
     try:
         return runtime.native_socket()(fileno=descriptor)
     except BaseException:
-        runtime.native_close(descriptor)
+        runtime.native_os("close")(descriptor)
         raise
 
 

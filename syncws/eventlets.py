@@ -63,6 +63,9 @@ class EventletRuntime(Runtime):
     def native_epoll(self) -> Any:
         return eventlet.patcher.original("select").epoll()
 
+    def native_os(self, name: str) -> Callable[..., Any]:
+        return getattr(eventlet.patcher.original("os"), name)  # type: ignore[no-any-return]
+
 
 class EventletWaiter:
     """Waits in the hub. That lets only one green thread wait for a descriptor, in one direction: each gets its own."""

@@ -98,12 +98,14 @@ class Runtime:
     def supplant(self, descriptor: int) -> None:
         """In the child of a fork: let `descriptor` be a stream at its end, instead of what the parent uses."""
         ours, theirs = os.pipe()
-        self.native_close(theirs)
+        close = self.native_os("close")
+        close(theirs)
         os.dup2(ours, descriptor, inheritable=False)
-        self.native_close(ours)
+        close(ours)
 
-    def native_close(self, descriptor: int) -> None:
-        os.close(descriptor)
+    def native_os(self, name: str) -> Callable[..., Any]:
+        """A function of `os` as it is where nobody has patched it."""
+        return getattr(os, name)  # type: ignore[no-any-return]
 
     def adopt(self, sock: socket.socket) -> socket.socket:
         """A socket of the native class for the same descriptor, which `sock` gives up."""
@@ -223,6 +225,8 @@ class Poller:
         self._epoll.register(self._bell, select.EPOLLIN if hasattr(select, "EPOLLIN") else READ)
         self._waiter = runtime.waiter(self._epoll.fileno())
         self._runtime = runtime
+        # eventlet's own would wait for their turn, and only one green thread at a time may do that.
+        self._read, self._write = runtime.native_os("read"), runtime.native_os("write")
 
     def keep(self, descriptor: int) -> None:
         """Report `descriptor` in every `wait` for as long as it is readable."""
@@ -242,7 +246,7 @@ class Poller:
     def ring(self) -> None:
         """End the present `wait`, or the next one; nothing when closed."""
         with contextlib.suppress(OSError):  # full: it rings already
-            os.write(self._clapper, b"!")
+            self._write(self._clapper, b"!")
 
     def wait(self, timeout: float | None) -> list[int]:
         """The descriptors that became ready within `timeout` seconds; none when the bell rang."""
@@ -253,7 +257,7 @@ class Poller:
         descriptors = [descriptor for descriptor, _ in ready or ()]
         if self._bell in descriptors:
             descriptors.remove(self._bell)
-            os.read(self._bell, 4096)
+            self._read(self._bell, 4096)
         return descriptors
 
     def close(self) -> None:
@@ -277,8 +281,9 @@ class Poller:
         # Their numbers may be somebody else's in the next moment: a late `ring` must not write there.
         bell, self._bell = self._bell, -1
         clapper, self._clapper = self._clapper, -1
-        self._runtime.native_close(bell)
-        self._runtime.native_close(clapper)
+        close = self._runtime.native_os("close")
+        close(bell)
+        close(clapper)
 
 
 _ONE_SHOT = getattr(select, "EPOLLONESHOT", 1 << 30)

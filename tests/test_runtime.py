@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import os
 import select
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import world
+from program import run
 from world import eventually, spawn
 
 from syncws import runtime
@@ -318,3 +320,23 @@ def test_names_are_resolved_in_this_world() -> None:
 
 def test_the_longest_wait_fits_the_system() -> None:
     assert runtime._LONGEST_WAIT <= threading.TIMEOUT_MAX
+
+
+RING = """
+import warnings; warnings.simplefilter("ignore")
+import eventlet; eventlet.monkey_patch()
+from syncws.runtime import Poller, current_runtime
+poller = Poller(current_runtime())
+others = []
+eventlet.spawn_n(others.append, "another")
+for _ in range(70_000):
+    poller.ring()
+print(others)
+print(poller.wait(1), others, poller.wait(0))
+"""
+
+
+@world.threads_only
+@pytest.mark.skipif(importlib.util.find_spec("eventlet") is None, reason="eventlet is not installed")
+def test_a_bell_waits_for_nobody_where_eventlet_has_patched_the_process() -> None:
+    assert run(RING) == (0, "[]\n[] ['another'] []", "")
