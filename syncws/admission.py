@@ -5,6 +5,7 @@ Rank 5, over Connection. What is judged, and in which order, stands in `judge`; 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,14 +31,15 @@ from .handshake_server import (
 )
 from .headers import is_token, shown
 from .options import Options
-from .runtime import WRITE, remaining
-from .transport import Out, Transport
+from .runtime import remaining
+from .transport import Transport
 
 logger = logging.getLogger("syncws")
 
 _READ_SIZE = 4096
 _LINGER = 1.0  # seconds a refused client has to read the answer and leave
 _LINGER_BYTES = 1 << 17
+_NOT_TAKEN = "the client does not take the answer"
 # The handshake's own headers of a 101, hixie-76's too, and two it must not have (RFC 9110 8.6, RFC 9112 6.1).
 _SETTLED = (
     *("Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"),
@@ -100,6 +102,10 @@ class Admission:
                 raise TypeError(f"{name} must be callable or None, not {getattr(self, name)!r}")
         if isinstance(self.max_header_size, bool) or not isinstance(self.max_header_size, int):
             raise TypeError(f"max_header_size must be a number of bytes, not {self.max_header_size!r}")
+
+    def serves(self, request: Request) -> bool:
+        """Whether it is the path that is served, if only one is."""
+        return self.path is None or request.path == self.path
 
     def handler(self, request: Request) -> Handler | None:
         """Who gets the connection; HandshakeError 404 for a path that is not in the mapping."""
@@ -229,14 +235,9 @@ def refuse(transport: Transport, error: HandshakeError) -> None:
     if error.status is None:
         return
     deadline = time.monotonic() + _LINGER
-    out: Out = [response_bytes(refusal(error))]
-    try:
-        while not transport.write(out):
-            if not transport.wait(WRITE, remaining(deadline)):
-                return
-    except OSError:
-        return
-    linger(transport, deadline)
+    with contextlib.suppress(OSError):  # it has left, or does not read
+        transport.write_all(response_bytes(refusal(error)), deadline, _NOT_TAKEN)
+        linger(transport, deadline)
 
 
 def linger(transport: Transport, deadline: float) -> None:
@@ -262,11 +263,7 @@ class HandshakeSocket:
     def sendall(self, data: bytes) -> None:
         """Write all of `data`; TimeoutError if the client does not take it within a second."""
         self._spoke = True
-        deadline = time.monotonic() + _LINGER
-        out: Out = [data]
-        while data and not self._transport.write(out):
-            if not self._transport.wait(WRITE, remaining(deadline)):
-                raise TimeoutError("the client does not take the answer")
+        self._transport.write_all(data, time.monotonic() + _LINGER, _NOT_TAKEN)
 
     def getpeername(self) -> Any:
         return self._transport.addresses()[0]

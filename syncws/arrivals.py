@@ -18,7 +18,8 @@ from .errors import USERS_ERRORS, HandshakeError
 from .exchange import Request
 from .reception import Reception, Welcome, serve
 from .runtime import Runtime, deadline_after
-from .transport import TLSTransport, Transport
+from .tls import TLSTransport
+from .transport import Transport
 
 logger = logging.getLogger("syncws")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import time
 
-from .runtime import READ, WRITE, remaining
-from .transport import Out, Transport
+from .runtime import remaining
+from .transport import Transport
 
 
 class Punctual:
@@ -27,10 +27,7 @@ class Punctual:
             self._enough = min(time.monotonic() + seconds, self._deadline or math.inf)
 
     def sendall(self, data: bytes) -> None:
-        out: Out = [data]
-        while not self._transport.write(out):
-            if not self._transport.wait(WRITE | READ, remaining(self._deadline)):
-                raise TimeoutError(f"{self._who} does not take the request")
+        self._transport.write_all(data, self._deadline, f"{self._who} does not take the request")
 
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, b"" at the end of the stream."""

@@ -17,7 +17,7 @@ from .errors import ConnectionClosed
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import response_bytes
-from .runtime import READ, Runtime, deadline_after
+from .runtime import Runtime, deadline_after
 from .transport import Transport
 from .websocket import Opening
 
@@ -37,6 +37,7 @@ class Welcome(NamedTuple):
 class Reception:
     """Lets clients in, by an `Admission`.
 
+    should_handle: asked instead of `Admission.serves`.
     headers: called with each 101 and the request, before it is sent; may change its headers, or raise HandshakeError.
     register: called with the socket once it is OPEN; answers with the registry that it leaves when CLOSED, or raises
     HandshakeError.
@@ -47,13 +48,13 @@ class Reception:
         admission: Admission,
         *,
         socket_class: type[Socket] = Socket,
-        should_handle: Callable[[Request], bool] = lambda request: True,
+        should_handle: Callable[[Request], bool] | None = None,
         headers: Callable[[Response, Request], object] = lambda response, request: None,
         register: Callable[[Socket], dict[Any, Any]] | None = None,
     ) -> None:
         self._admission = admission
         self._socket_class = socket_class
-        self._should_handle = should_handle
+        self._should_handle = should_handle or admission.serves
         self._headers = headers
         self._register = register
 
@@ -79,7 +80,7 @@ class Reception:
         """
         request, agreed, _ = welcome
         response, leftover = self._admission.answer(transport, request, agreed, leftover, deadline)
-        if not leftover and transport.wait(READ, 0) and not transport.has_unread():
+        if not leftover and transport.has_ended():
             raise ConnectionAbortedError("the client has left")
         self._headers(response, request)
         answer = response_bytes(response)

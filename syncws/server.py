@@ -33,7 +33,8 @@ from .options import ConnectionOptions, Options, check_count, check_timeout
 from .reception import Reception
 from .runtime import Condition, Runtime, current_runtime, deadline_after
 from .sources import Attached, Fed, Listening, Place, Source
-from .transport import Transport, check_context
+from .tls import check_context
+from .transport import Transport
 from .websocket import Connection
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Server(EventTarget):
 
     def should_handle(self, request: Request) -> bool:
         """Whether this server takes the request, by its path; override to decide otherwise."""
-        return self._admission.path is None or request.path == self._admission.path
+        return self._admission.serves(request)
 
     def handle_upgrade(
         self, request: Request, sock: Any, head: bytes = b"", accept: Handler | None = None

@@ -1,14 +1,13 @@
-"""A connected stream: read, write, wait, shut, close. Two kinds, plain and TLS, for threads and for greenlets.
+"""A connected stream: read, write, wait, shut, close. For threads and for greenlets; over TLS see `tls`.
 
-Rank 2: the only module that talks to a connected socket. Holds no state of the protocol. One reader and one writer
-may be in it at once; `shutdown` may come from anywhere, `close` only when both have left.
+Rank 2: talks to a connected socket, and only it and `borrowed` do. Holds no state of the protocol. One reader and
+one writer may be in it at once; `shutdown` may come from anywhere, `close` only when both have left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +20,6 @@ Out = list[Buffer]
 # Without this flag (Windows) the socket itself is made non-blocking and every read waits first.
 _DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 _MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 16, 1024 on Linux
-_TLS_CHUNK = 1 << 16
 # Greenlets: seconds that one may go on reading without waiting before the others get their turn.
 _FAIR_SHARE = 0.005
 
@@ -133,6 +131,13 @@ class Transport:
             consume(out, sent)
         return True
 
+    def write_all(self, data: Buffer, deadline: float | None, complaint: str) -> None:
+        """Write until all is gone; TimeoutError at `deadline`, with `complaint`."""
+        out: Out = [data] if data else []
+        while not self.write(out):
+            if not self.wait(WRITE, remaining(deadline)):
+                raise TimeoutError(complaint)
+
     def wait(self, events: int, timeout: float | None) -> int:
         """Wait for READ, WRITE or both; what may be tried now, 0 after `timeout` seconds."""
         ready = self._waiter.wait(events, timeout)
@@ -149,6 +154,17 @@ class Transport:
             return bool(self._sock.recv(1, socket.MSG_PEEK | _DONT_WAIT))
         except OSError:
             return False
+
+    def has_ended(self) -> bool:
+        """Whether nothing is to be read any more but the end of the stream, as far as it can be told at once."""
+        if self.holds_data():
+            return False
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK | _DONT_WAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def holds_data(self) -> bool:
         """Whether a read would give something that the descriptor does not show as readable."""
@@ -167,173 +183,6 @@ class Transport:
         """Give the descriptor back; nobody may be in here."""
         self._waiter.close()
         self._sock.close()
-
-
-class TLSTransport(Transport):
-    """TLS over another transport, whose socket it takes over: a plain one, or TLS to a proxy.
-
-    `early`: bytes of the peer's that were read there already.
-    OpenSSL works on memory only, under one lock that is never held while anything waits: a read may have to
-    write and the other way round, and two threads must not be inside one SSL object at once.
-    """
-
-    lags = True
-
-    def __init__(
-        self,
-        below: Transport,
-        context: ssl.SSLContext,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        early: bytes = b"",
-    ) -> None:
-        # Ciphertext goes through `below`; waiting, shutting and closing are done to the socket, which is the same one.
-        self._below = below
-        self._runtime = runtime = below._runtime
-        self._sock, self._waiter = below._sock, below._waiter
-        self._waits_in_kernel = False
-        self._turn_began = 0.0
-        self._lock = runtime.lock()  # guards the SSL object and its two memory buffers
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._incoming.write(early)
-        self.receive = self.read
-        self._tls = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
-        )
-        self._holding = False  # data was decrypted, or can be, that the last read did not take
-        self._ciphertext = bytearray(4096)
-        self._unsent: Out = []  # ciphertext that was not taken below; the writer's
-
-    def handshake(self, deadline: float | None) -> None:
-        """The TLS handshake. Raises ssl.SSLError, TimeoutError, or ConnectionError at the end of the stream."""
-        try:
-            while not self._step(self._tls.do_handshake):
-                self._flush_all(deadline)
-                self._feed_more(deadline)
-            self._flush_all(deadline)
-        except ssl.SSLError:
-            self._flush_alert()
-            raise
-
-    def _step(self, call: Callable[[], object]) -> bool:
-        with self._lock:
-            try:
-                call()
-            except ssl.SSLWantReadError:
-                return False
-            return True
-
-    def _feed_more(self, deadline: float | None) -> None:
-        if not self._wait(READ, deadline):
-            raise TimeoutError("the TLS handshake took too long")
-        if self._receive() == 0:
-            raise ConnectionResetError("the peer closed the connection during the TLS handshake")
-
-    def _flush_all(self, deadline: float | None) -> None:
-        while not self._write_ciphertext():
-            if not self._wait(WRITE, deadline):
-                raise TimeoutError("the TLS handshake took too long")
-
-    def _wait(self, events: int, deadline: float | None) -> int:
-        return self._waiter.wait(events, remaining(deadline))
-
-    def _flush_alert(self) -> None:
-        # The peer should learn why; if it does not listen, the failure stands all the same.
-        with contextlib.suppress(OSError):
-            self._write_ciphertext()
-
-    def read(self, buffer: Buffer, timeout: float | None = None) -> int | None:
-        return self._read_waiting(buffer, timeout)
-
-    def _recv(self, buffer: Buffer) -> int | None:
-        while True:
-            count = self._decrypt(buffer)
-            if count is not None:
-                return count
-            if self._receive() is None:
-                return None
-
-    def _decrypt(self, buffer: Buffer) -> int | None:
-        with self._lock:
-            try:
-                # With a buffer to fill it answers with a count, which typeshed does not know.
-                count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment, arg-type, unused-ignore]
-                self._holding = self._incoming.pending > 0 or self._tls.pending() > 0
-                return count
-            except ssl.SSLWantReadError:
-                self._holding = False
-                return None
-            except ssl.SSLError:
-                # A close_notify, an end without one, or garbage: the end of what can be trusted.
-                return 0
-
-    def _receive(self) -> int | None:
-        """Move ciphertext from below to the SSL object: the count, 0 at the end, None if nothing is there."""
-        count = self._below._recv(self._ciphertext)
-        if count is None:
-            return None
-        with self._lock:
-            if count == 0:
-                self._incoming.write_eof()
-            else:
-                self._incoming.write(memoryview(self._ciphertext)[:count])
-        if count == len(self._ciphertext) < _TLS_CHUNK:
-            self._ciphertext = bytearray(4 * count)
-        return count
-
-    @property
-    def short_descriptor(self) -> int:
-        return -1
-
-    def offer(self, frame: Buffer) -> int:
-        return 0
-
-    def write(self, out: Out) -> bool:
-        while self._write_ciphertext():
-            if not out:
-                return True
-            view = memoryview(out[0])[:_TLS_CHUNK]
-            with self._lock:
-                consume(out, self._tls.write(view))
-        return False
-
-    def _write_ciphertext(self) -> bool:
-        """Write what the SSL object has ready; False when the kernel takes no more just now."""
-        with self._lock:
-            data = self._outgoing.read()
-        if data:
-            self._unsent.append(data)
-        return self._below.write(self._unsent)
-
-    def wants_to_write(self) -> bool:
-        return bool(self._unsent) or self._outgoing.pending > 0 or self._below.wants_to_write()
-
-    def has_unread(self) -> bool:
-        return self.holds_data() or super().has_unread()
-
-    def holds_data(self) -> bool:
-        return self._holding or self._below.holds_data()
-
-    def finish_writing(self) -> None:
-        with self._lock, contextlib.suppress(ssl.SSLError, ValueError):
-            self._tls.unwrap()  # queues our close_notify; the peer's is not waited for
-        with contextlib.suppress(OSError):
-            self._write_ciphertext()
-        self._below.finish_writing()
-
-
-def check_context(context: Any, *, server_side: bool) -> None:
-    """TypeError unless `context` is an SSLContext, of whatever world, or None; ValueError if for the other side."""
-    if context is None:
-        return
-    # Not by its class: gevent replaces that, and contexts made before are as good here.
-    if not callable(getattr(context, "wrap_bio", None)):
-        raise TypeError(f"ssl must be an ssl.SSLContext, not {context!r}")
-    wrong = ssl.PROTOCOL_TLS_CLIENT if server_side else ssl.PROTOCOL_TLS_SERVER
-    if context.protocol == wrong:
-        raise ValueError(f"ssl must be a context for {'servers' if server_side else 'clients'}, not {wrong.name}")
 
 
 def _told(question: Callable[[], Any]) -> Any:

@@ -56,14 +56,11 @@ class Upgrade:
         socket_class: type[Socket] | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
-        if not callable(accept) and not isinstance(accept, Mapping):
-            raise TypeError(f"accept must be callable or a mapping of paths to callables, not {accept!r}")
         settings = Options.of("upgrade", {"compression": False, **options})
         further = _checked_headers(headers)
         reception = Reception(
             Admission(settings, accept, path, listed(origins), verify_client, protocols, select_subprotocol),
             socket_class=check_socket_class(socket_class or self._SOCKET),
-            should_handle=lambda request: path is None or request.path == path,
             headers=functools.partial(_add_headers, further),
         )
         self._doorway = Doorway(

@@ -26,7 +26,8 @@ from .headers import Headers, HeaderSource
 from .options import check_count
 from .punctual import Punctual
 from .runtime import Runtime, deadline_after, remaining
-from .transport import TLSTransport, Transport, check_context, connect
+from .tls import TLSTransport, check_context
+from .transport import Transport, connect
 from .websocket import Connection, Opening
 
 if TYPE_CHECKING:

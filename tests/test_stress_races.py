@@ -18,7 +18,8 @@ from stress_rounds import Arena, Watched, check_messages, message, repeated, rou
 
 from syncws import ConnectionClosed, control
 from syncws.runtime import THREADS, WRITE
-from syncws.transport import TLSTransport, Transport
+from syncws.tls import TLSTransport
+from syncws.transport import Transport
 
 pytestmark = stress_rounds.marks()
 

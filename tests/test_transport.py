@@ -17,7 +17,8 @@ from test_runtime import RUNTIME
 from world import eventually, spawn
 
 from syncws.runtime import READ, WRITE
-from syncws.transport import TLSTransport, Transport, connect
+from syncws.tls import TLSTransport
+from syncws.transport import Transport, connect
 
 
 @pytest.fixture
@@ -204,6 +205,36 @@ def test_what_was_decrypted_and_not_taken_is_held(linked: Any) -> None:
     assert left.read(bytearray(1), 0) == 1
     assert left.read(bytearray(1), 0) is None
     assert not left.holds_data() and not left.has_unread()
+
+
+def test_an_end_shows_only_behind_what_is_unread(linked: Any) -> None:
+    left, right = linked
+    assert not left.has_ended()
+    right.write([b"ab"])
+    assert left.read(bytearray(1), 5) == 1
+    right.shutdown()
+    assert not left.has_ended()
+    assert left.read(bytearray(1), 5) == 1
+    assert left.read(bytearray(1), 5) == 0
+    assert left.has_ended()
+
+
+def test_a_connection_that_was_reset_has_ended() -> None:
+    with world.raw_listener() as listener:
+        theirs = _native.create_connection(listener.getsockname())
+        with contextlib.closing(plain(listener.accept()[0])) as ours:
+            theirs.setsockopt(_native.SOL_SOCKET, _native.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+            assert ours.wait(READ, 5) and ours.has_ended()
+
+
+def test_all_is_written_before_the_deadline_or_it_is_said(linked: Any) -> None:
+    left, right = linked
+    left.write_all(b"", time.monotonic(), "never said")
+    left.write_all(b"abc", time.monotonic() + 5, "never said")
+    assert right.read(bytearray(5), 5) == 3
+    with pytest.raises(TimeoutError, match="the other one does not read"):
+        left.write_all(bytes(1 << 24), time.monotonic() + 0.1, "the other one does not read")
 
 
 def test_who_finished_writing_still_reads(linked: Any) -> None:
