@@ -11,7 +11,7 @@ from functools import partial
 
 from .attendant import Attendant, owners
 from .frames import encode_close
-from .lifecycle import CLOSED, OPEN
+from .lifecycle import OPEN
 from .options import check_timeout
 from .runtime import deadline_after
 from .websocket import Connection
@@ -67,13 +67,8 @@ def _await_end(connections: list[Connection], deadline: float | None) -> list[Co
     sleep = next((ws._runtime.sleep for ws in connections if not ws._runtime.may_block), time.sleep)
     nap = _FIRST_NAP
     while True:
-        connections = [ws for ws in connections if not _is_over(ws)]
+        connections = [ws for ws in connections if not ws._is_over()]
         if not connections or (deadline is not None and deadline <= time.monotonic()):
             return connections
         sleep(nap)
         nap = min(2 * nap, _LAST_NAP)
-
-
-def _is_over(ws: Connection) -> bool:
-    """CLOSED, and its listeners were told; or they wait for us, who are one of them."""
-    return ws._done or (ws.readyState == CLOSED and ws._is_dispatching())

@@ -73,11 +73,8 @@ class Dispatching(Incoming):
 
     def _hesitates(self) -> bool:
         """Whether a close waits for a message listener, which may be attached in the very next line."""
-        return (
-            self._waits_closed == 0
-            and self._has_listeners("close")
-            and time.monotonic() < self._hesitates_until
-        )
+        waited_for = self._waits_closed > 0 or not self._has_listeners("close")
+        return not waited_for and time.monotonic() < self._hesitates_until
 
     def _conclude(self) -> None:
         self._hesitates_until = time.monotonic() + TICK
@@ -208,6 +205,10 @@ class Dispatching(Incoming):
         """Whether the caller is inside a listener of this connection."""
         dispatcher = self._dispatcher
         return dispatcher is not None and dispatcher.owner == self._runtime.current()
+
+    def _is_over(self) -> bool:
+        """CLOSED, and its listeners were told; or they wait for the caller, who is one of them."""
+        return self._done or (self._state == CLOSED and self._is_dispatching())
 
     def _tell_all(self) -> None:
         """Tell what there is to be told, unless somebody does: that one looks again before it leaves."""
@@ -380,7 +381,7 @@ class Dispatching(Incoming):
         """As `wait_closed`, but for a server, which neither reads nor runs listeners itself."""
         while True:
             with self._lock:
-                if self._done or (self._state == CLOSED and self._is_dispatching()):
+                if self._is_over():
                     return True
                 bell = self._changed.bell()
             if not self._changed.hear(bell, remaining(deadline)) and _is_past(deadline):

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from .admission import Handler, refuse, report
 from .errors import HandshakeError, UpgradeUnsupported
-from .exchange import Request, Response
+from .exchange import Request, Response, status_line
 from .handshake_server import refusal
 from .headers import Headers
 from .hosts import Environ, StartResponse, Takeover, drained, take
@@ -26,7 +26,6 @@ from .transport import Transport
 
 logger = logging.getLogger("syncws")
 
-_SWITCHING = "101 Switching Protocols"
 #: PEP 3333 leaves them to the server.
 _HOP_BY_HOP = ("Connection", "Transfer-Encoding")
 
@@ -70,7 +69,7 @@ class Doorway:
         except HandshakeError as error:
             return self._decline(environ, start_response, error, request)
         if takeover.announce is None:
-            return _answer(start_response, self._enter(takeover, welcome))
+            return _ended(start_response, self._enter(takeover, welcome))
         self._enter(takeover, welcome, functools.partial(takeover.announce, start_response))
         return []
 
@@ -79,11 +78,9 @@ class Doorway:
 
         UpgradeUnsupported if it cannot be had; then, and only then, HandshakeError for a client that is refused.
         """
+        request = None
         try:
             request = request_of(environ)
-        except HandshakeError as error:
-            return self._turn_away(environ, error)
-        try:
             welcome = self._reception.agree(request)
         except HandshakeError as error:
             return self._turn_away(environ, error, request)
@@ -132,13 +129,11 @@ class Doorway:
     ) -> list[bytes]:
         if self._refuse is not None and not isinstance(error, UpgradeUnsupported):
             with contextlib.suppress(HandshakeError):  # the connection cannot be had
-                response = self._turn_away(environ, error, request)
-                start_response(f"{response.status} {response.reason}", [])  # for the log
-                return []
+                return _ended(start_response, self._turn_away(environ, error, request))
         report(error, environ.get("REMOTE_ADDR"))
         return _answer(start_response, refusal(error))
 
-    def _turn_away(self, environ: Environ, error: HandshakeError, request: Request | None = None) -> Response:
+    def _turn_away(self, environ: Environ, error: HandshakeError, request: Request | None) -> Response:
         try:
             takeover = self._take(environ)
         except UpgradeUnsupported:
@@ -243,12 +238,15 @@ def _made(method: str, target: str, fields: Any, **details: Any) -> Request:
         raise HandshakeError("malformed HTTP request", status=400) from error
 
 
+def _ended(start_response: StartResponse, response: Response) -> list[bytes]:
+    """Of what was answered over the connection, which is shut, the server learns the status, for its log."""
+    start_response(status_line(response), [])
+    return []
+
+
 def _answer(start_response: StartResponse, response: Response) -> list[bytes]:
-    """An ordinary response; of a 101 nothing arrives any more."""
-    if response.status == 101:
-        start_response(_SWITCHING, [])
-        return []
-    status = f"{response.status} {response.reason}"
+    """An ordinary response, over the server."""
+    status = status_line(response)
     fields = [(name, value) for name, value in response.headers.items() if name.title() not in _HOP_BY_HOP]
     try:
         start_response(status, fields)

@@ -78,6 +78,11 @@ class Response:
         return f"<Response {self.status} {shown(self.reason)}>"
 
 
+def status_line(response: Response) -> str:
+    """The status as HTTP and WSGI have it, "404 Not Found"."""
+    return f"{response.status} {response.reason}"
+
+
 def split_target(target: str) -> tuple[str | None, str, str]:
     """The authority (None unless the target is in absolute form), path and query of a request target.
 

@@ -15,7 +15,7 @@ import h11
 from .deflate import NAME as PERMESSAGE_DEFLATE
 from .deflate import Deflate, accept
 from .errors import USERS_ERRORS, HandshakeError
-from .exchange import Request, Response, head_bytes, split_target
+from .exchange import Request, Response, head_bytes, split_target, status_line
 from .handshake import (
     VERSIONS,
     Agreed,
@@ -268,7 +268,7 @@ def refusal(error: HandshakeError) -> Response:
 
 def response_bytes(response: Response) -> bytes:
     """A response as it goes over the wire."""
-    return head_bytes(f"HTTP/1.1 {response.status} {response.reason}", response.headers) + response.body
+    return head_bytes(f"HTTP/1.1 {status_line(response)}", response.headers) + response.body
 
 
 def _plain_response(status: int, error: HandshakeError) -> Response:

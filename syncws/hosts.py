@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .borrowed import NOT_NOW, borrow
 from .errors import UpgradeUnsupported
-from .exchange import Response
+from .exchange import Response, status_line
 from .runtime import Runtime, current_runtime
 from .transport import Transport
 
@@ -190,7 +190,7 @@ def _take_uwsgi(environ: Environ, allow: Container[str]) -> Takeover:
 
 def _announce_by_host(start_response: StartResponse, response: Response) -> None:
     # The server then knows what it logs. An empty write sends the head.
-    start_response(f"{response.status} {response.reason}", list(response.headers.items()))(b"")
+    start_response(status_line(response), list(response.headers.items()))(b"")
 
 
 def _take_waitress(environ: Environ, allow: Container[str]) -> Takeover:

@@ -25,6 +25,7 @@ from .frames import (
     Header,
     read_header,
 )
+from .opcodes import KEY_SIZE, LENGTH, LENGTH_16, LENGTH_64, MASKED
 from .options import Options, check_count
 from .sender import Sender
 
@@ -32,7 +33,7 @@ _NAMES = {CONTINUE: "CONTINUE", TEXT: "TEXT", BINARY: "BINARY", CLOSE: "CLOSE", 
 _DATA = (TEXT, BINARY)
 _WINDOW_BITS: Final = 15
 # Bytes of the second length field, by the first; RFC 6455 section 5.2.
-_EXTENDED = {126: 2, 127: 8}
+_EXTENDED = {LENGTH_16: 2, LENGTH_64: 8}
 # Bytes asked of a stream at a time: memory follows what came, not what a header announces.
 _STEP: Final = 1 << 16
 _NOTHING: Any = object()
@@ -207,7 +208,7 @@ def _read_head(stream: Any, first: Header | None) -> Header:
         raise EndOfStream(1001, "the stream ended where a message would begin", True)
     if len(head) < 2:
         raise BrokenStream(1001, "the stream ended in the middle of a message")
-    missing = _EXTENDED.get(head[1] & 0x7F, 0) + (4 if head[1] & 0x80 else 0)
+    missing = _EXTENDED.get(head[1] & LENGTH, 0) + (KEY_SIZE if head[1] & MASKED else 0)
     head += _read_up_to(stream, missing)
     header = read_header(head, 0, len(head))
     if header is None:

@@ -28,6 +28,7 @@ from .frames import (
     mask,
     read_header,
 )
+from .opcodes import FIN, LENGTH, MASKED, OPCODE, RSV1, RSV23
 
 # Kinds of items beside the opcodes.
 FRAGMENT: Final = 16
@@ -41,12 +42,6 @@ FAILURE: Final = 17
 #   FAILURE        ProtocolError, the last item ever
 Item = tuple[int, Any, bool]
 
-_FIN = 0x80
-_RSV1 = 0x40
-_RSV23 = 0x30
-_OPCODE = 0x0F
-_MASKED = 0x80
-_LENGTH = 0x7F
 _DATA_OPCODES = (CONTINUE, TEXT, BINARY)
 _CONTROL_OPCODES = (CLOSE, PING, PONG)
 # The header of a control frame, with its key, and its payload; a data frame's header (14 bytes) is shorter.
@@ -250,16 +245,16 @@ class Receiver:
         return stop
 
     def _check_first_byte(self, first: int) -> None:
-        opcode = first & _OPCODE
+        opcode = first & OPCODE
         # RFC 6455 section 5.2: "MUST be 0 unless an extension is negotiated"
-        if first & _RSV23:
+        if first & RSV23:
             raise ProtocolError(f"expected RSV2 and RSV3 to be 0, got first byte 0x{first:02x}")
         # RFC 7692 section 6: the mark of a compressed message, on its first frame only.
-        if first & _RSV1 and (self._inflater is None or opcode not in (TEXT, BINARY)):
+        if first & RSV1 and (self._inflater is None or opcode not in (TEXT, BINARY)):
             raise ProtocolError(f"expected RSV1 to be 0, got first byte 0x{first:02x}")
         if opcode in _CONTROL_OPCODES:
             # RFC 6455 section 5.5: "All control frames [...] MUST NOT be fragmented."
-            if not first & _FIN:
+            if not first & FIN:
                 raise ProtocolError(f"expected FIN on a control frame, got first byte 0x{first:02x}")
         # RFC 6455 section 5.2: the other opcodes are reserved.
         elif opcode not in _DATA_OPCODES:
@@ -272,10 +267,10 @@ class Receiver:
 
     def _check_second_byte(self, first: int, second: int) -> None:
         # RFC 6455 section 5.5: "All control frames MUST have a payload length of 125 bytes or less"
-        if first & _OPCODE in _CONTROL_OPCODES and second & _LENGTH > MAX_CONTROL_PAYLOAD:
+        if first & OPCODE in _CONTROL_OPCODES and second & LENGTH > MAX_CONTROL_PAYLOAD:
             raise ProtocolError("expected at most 125 bytes in a control frame, got a longer one")
         # RFC 6455 section 5.1: a client masks all frames, a server none; whoever sees other must close.
-        if bool(second & _MASKED) != self._masked:
+        if bool(second & MASKED) != self._masked:
             expected, got = ("a masked", "a plain") if self._masked else ("a plain", "a masked")
             raise ProtocolError(f"expected {expected} frame, got {got} one")
 

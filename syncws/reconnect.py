@@ -167,7 +167,7 @@ class _Plan:
                         yield ws
                     finally:
                         guard.release()
-                        _let_go(ws, 1001 if guard.stopped() else 1000)
+                        ws._end(1001 if guard.stopped() else 1000, GRACE)
                     if guard.stopped():
                         return
                     if time.monotonic() - began >= self.stable_after:
@@ -237,17 +237,6 @@ class _Guard:
             ws.close(1001)
         else:
             ws.terminate()
-
-
-def _let_go(ws: Socket, code: int) -> None:
-    """Close, and wait for that, but not for long."""
-    try:
-        ws.close(code)
-        if not ws.wait_closed(GRACE):
-            ws.terminate()
-    except BaseException:
-        ws.terminate()
-        raise
 
 
 def is_passing(error: Exception) -> bool:

@@ -93,7 +93,20 @@ class Listening:
         self._ended()
 
 
-class Attached:
+class _Passive:
+    """Nothing runs for it, and nothing of it has to end in the child of a fork."""
+
+    def start(self) -> None:
+        pass
+
+    def is_current(self) -> bool:
+        return False
+
+    def disinherit(self) -> None:
+        pass
+
+
+class Attached(_Passive):
     """Another's HTTP server, from which upgrades are taken as long as this lasts."""
 
     def __init__(
@@ -106,23 +119,14 @@ class Attached:
     def address(self) -> Any:
         return self._attachment.address()
 
-    def start(self) -> None:
-        pass
-
     def stop(self) -> None:
         if self._attachment.detach():
             self._ended()
 
     abandon = stop
 
-    def is_current(self) -> bool:
-        return False
 
-    def disinherit(self) -> None:
-        pass
-
-
-class Fed:
+class Fed(_Passive):
     """Nothing by itself: the user hands connections over, one by one."""
 
     def __init__(self, ended: Ended) -> None:
@@ -132,18 +136,9 @@ class Fed:
     def address(self) -> Any:
         raise RuntimeError("a server with no_server=True has no address")
 
-    def start(self) -> None:
-        pass
-
     def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
             self._ended()
 
     abandon = stop
-
-    def is_current(self) -> bool:
-        return False
-
-    def disinherit(self) -> None:
-        pass

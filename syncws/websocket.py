@@ -201,10 +201,14 @@ class Connection(Tended):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """`close(1000)`, or 1011 if the block raised, and wait; after a KeyboardInterrupt not for long."""
-        self.close(1000 if kind is None else 1011)
         impatient = kind is not None and not issubclass(kind, Exception)
+        self._end(1000 if kind is None else 1011, _IMPATIENCE if impatient else None)
+
+    def _end(self, code: int, patience: float | None) -> None:
+        """Close, and wait for that so many seconds; then, or if the wait is interrupted, drop the connection."""
         try:
-            if not self.wait_closed(_IMPATIENCE if impatient else None):
+            self.close(code)
+            if not self.wait_closed(patience):
                 self.terminate()
         except BaseException:
             self.terminate()
