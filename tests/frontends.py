@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
-import socket as _native
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
+import debian
 import world
 from command import ROOT
 
-PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 NGINX = """
 daemon off;
 pid {folder}/pid;
@@ -54,7 +51,7 @@ class FrontEnd:
 
     def __init__(self, name: str, folder: Path, backend: int, certificate: Any, changes: dict[str, str]) -> None:
         self.program = PROGRAMS[name]
-        self.port, self.tls_port = _free_ports()
+        self.port, self.tls_port = debian.free_ports(2)
         self._folder = folder
         pem = folder / "certificate.pem"
         certificate.private_key_and_cert_chain_pem.write_to_path(str(pem))
@@ -74,7 +71,7 @@ class FrontEnd:
         (folder / "documented").write_text(text, encoding="utf-8")
         (folder / "conf").write_text(self.program.around.format(folder=folder, documented=text), encoding="utf-8")
         command = [part.format(folder=folder) for part in self.program.command]
-        found = shutil.which(command[0], path=PATH)
+        found = debian.find(command[0])
         assert found
         with (folder / "out").open("wb") as out:
             self._process = subprocess.Popen(
@@ -107,19 +104,5 @@ class FrontEnd:
 
 def need(name: str) -> None:
     """Have the program installed; what cannot be had is skipped."""
-    if shutil.which(name, path=PATH) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # start nothing
-        install = ["install", "-qy", "--no-install-recommends", PROGRAMS[name].package]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            for command in (["update", "-q"], install):
-                subprocess.run(["apt-get", *command], env=environment, capture_output=True, timeout=25, check=False)
-    if shutil.which(name, path=PATH) is None:
-        pytest.skip(f"*** {name} IS NOT HERE and could not be installed: {PROGRAMS[name].documented} is not tried ***")
-
-
-def _free_ports() -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(_native.socket()) for _ in range(2)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
+    program = PROGRAMS[name]
+    debian.need(name, program.package, f"{program.documented} is not tried")

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
-import shutil
 import signal
 import socket
 import struct
@@ -19,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import debian
 import pytest
 import world
 from command import ROOT, Command
@@ -144,23 +143,13 @@ def test_a_service_that_resets_looks_broken_too() -> None:
 @pytest.fixture(scope="module")
 def redis_program() -> str:
     """Debian's redis-server, installed if it can be."""
-    found = shutil.which("redis-server")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            for command in (["update", "-q"], ["install", "-qy", "--no-install-recommends", "redis-server"]):
-                subprocess.run(["apt-get", *command], env=environment, capture_output=True, timeout=40, check=False)
-        found = shutil.which("redis-server")
-    if found is None:
-        pytest.skip("*** redis-server is NOT HERE and could not be installed: nothing real went through the tunnel ***")
-    return found
+    return debian.need("redis-server", "redis-server", "nothing real went through the tunnel")
 
 
 @pytest.fixture
 def redis_port(redis_program: str, tmp_path: Path) -> Iterator[int]:
     """The port of a redis-server of our own, which keeps nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = debian.free_ports(1)
     command = [redis_program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     command += ["--dir", tmp_path, "--daemonize", "no", "--proto-max-bulk-len", "64mb"]
     log = (tmp_path / "log").open("wb")

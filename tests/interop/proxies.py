@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import debian
 import pytest
 
 USER, PASSWORD = "someone", "s3cr3t"
-PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 START = 30.0  # seconds
 
 TINYPROXY = """
@@ -77,11 +77,11 @@ class RunningProxy:
         self.folder = Path(tempfile.mkdtemp(prefix="syncws-proxy-"))
         self.folder.chmod(0o777)  # squid reads and writes there as another user
         configuration, command = PROGRAMS[program]
-        found = shutil.which(command[0], path=PATH)
+        found = debian.find(command[0])
         assert found
         certificate.private_key_and_cert_chain_pem.write_to_path(str(self.folder / "certificate.pem"))
         (self.folder / "certificate.pem").chmod(0o644)
-        self.ports = _free_ports()
+        self.ports = debian.free_ports(2)
         about = {"folder": self.folder, "ports": self.ports, "user": USER, "password": PASSWORD}
         (self.folder / "knows").write_text(KNOWS.format(**about))
         (self.folder / "knows").chmod(0o755)
@@ -125,7 +125,7 @@ class RunningProxy:
 
 def start(program: str, certificate: Any) -> RunningProxy:
     """The program in running order; a test that needs one that is not here is skipped."""
-    if shutil.which(PROGRAMS[program][1][0], path=PATH) is None:
+    if debian.find(PROGRAMS[program][1][0]) is None:
         pytest.skip(f"*** {program} IS NOT HERE: Debian has it (see .ci/run) ***")
     for _ in range(3):  # a free port may be taken before the program has it
         try:
@@ -133,11 +133,3 @@ def start(program: str, certificate: Any) -> RunningProxy:
         except AssertionError as error:
             failed = error
     raise failed
-
-
-def _free_ports() -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(_native.socket()) for _ in range(2)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
