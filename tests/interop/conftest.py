@@ -54,8 +54,9 @@ def node_modules() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with (CACHE / "node.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other runs of these tests in this checkout
-        installed = folder / "installed.json"
-        if not (folder / "node_modules" / "ws").is_dir() or installed.read_text(encoding="utf-8") != wanted:
+        installed = folder / "installed.json"  # written last: an installation may have been interrupted
+        if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
+            installed.unlink(missing_ok=True)
             _npm_install(folder, wanted)
             installed.write_text(wanted, encoding="utf-8")
     return folder / "node_modules"
