@@ -77,6 +77,15 @@ class RedirectError(HandshakeError):
 class ProxyError(HandshakeError):
     """The proxy did not let us through; `response` is what an HTTP proxy answered, if it did."""
 
+    #: whether another try may go better; for what a status does not tell
+    _may_pass = True
+
+
+def final(error: ProxyError) -> ProxyError:
+    """That error, as one that another try would meet again."""
+    error._may_pass = False
+    return error
+
 
 class UpgradeUnsupported(HandshakeError):
     """A server of somebody else's does not give its connections up; says what to use instead. The client gets 501."""

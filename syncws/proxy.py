@@ -15,7 +15,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
 from .answer import BODY_PATIENCE, AnswerReader
-from .errors import ProxyError
+from .errors import ProxyError, final
 from .exchange import Response, basic_authorization, head_bytes
 from .headers import Headers, shown
 from .punctual import Punctual
@@ -25,6 +25,9 @@ logger = logging.getLogger("syncws")
 
 _PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _READ_SIZE = 4096
+# What a SOCKS proxy says of the server, or of itself: a general failure, net or host not reached, nobody there, too far
+# (RFC 1928 section 6); SOCKS 4 has one reply for all such. Not: forbidden, or unknown to the proxy.
+_PASSING_REPLIES = {1, 3, 4, 5, 6, 0x5B}
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _consents(response: Response) -> bool:
 
 def _ask_socks(proxy: Proxy, line: Punctual, host: str, port: int) -> None:
     if proxy.scheme.startswith("socks4") and ":" in host:
-        raise ProxyError(f"the proxy {proxy}: SOCKS 4 does not know IPv6, and {host} is such an address")
+        raise final(ProxyError(f"the proxy {proxy}: SOCKS 4 does not know IPv6, and {host} is such an address"))
     try:
         # All names are told to the proxy: what is to be looked up here comes here as an address.
         _python_socks(proxy, forward=_Forward(line), rdns=True).connect(host, port)
@@ -132,7 +135,9 @@ def _ask_socks(proxy: Proxy, line: Punctual, host: str, port: int) -> None:
         raise
     except Exception as error:
         # Those of python-socks, and what comes of reading bytes that it did not expect.
-        raise ProxyError(f"the proxy {proxy}: {error}") from error
+        told = ProxyError(f"the proxy {proxy}: {error}")
+        passing = line.ended or getattr(error, "error_code", None) in _PASSING_REPLIES
+        raise (told if passing else final(told)) from error
 
 
 class _Forward:
@@ -155,7 +160,7 @@ def _python_socks(proxy: Proxy | None = None, **options: Any) -> Any:
         options.setdefault("forward", None)
         return library.Proxy(kind, proxy.host, proxy.port, *(proxy.userinfo or ()), **options)
     except (ImportError, TypeError):  # not there, or of a version before there was `forward`
-        raise ProxyError("SOCKS proxies need python-socks 3: pip install 'syncws[socks]'") from None
+        raise final(ProxyError("SOCKS proxies need python-socks 3: pip install 'syncws[socks]'")) from None
 
 
 def _check_socks_userinfo(scheme: str, user: str, password: str) -> None:

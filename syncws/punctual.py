@@ -20,6 +20,8 @@ class Punctual:
         self._deadline = deadline
         self._who = who
         self._enough: float | None = None
+        #: whether the end of the stream was met
+        self.ended = False
 
     def be_brief(self, seconds: float) -> None:
         """What still comes is worth so long, counted from the first call; then it is as if the stream had ended."""
@@ -37,6 +39,7 @@ class Punctual:
             return b""
         if count is None:
             raise TimeoutError(f"{self._who} does not answer")
+        self.ended = count == 0
         return bytes(buffer[:count])
 
     def close(self) -> None:

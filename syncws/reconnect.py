@@ -24,7 +24,7 @@ import h11
 from . import url as _url
 from .attendant import attendant_of
 from .client import Socket, check_socket_class
-from .errors import HandshakeError
+from .errors import HandshakeError, ProxyError
 from .options import check_count
 from .runtime import Runtime, current_runtime
 
@@ -90,8 +90,8 @@ def reconnect(
     """Yield an open `Socket`, and another one each time the next is asked for.
 
     The arguments are those of `Socket`, except `blocking` and `sock`; bad ones raise ValueError or TypeError now. What
-    may pass is tried again: an OSError, a TimeoutError, no answer at all, and the statuses 408, 425, 429 and from
-    500 on. What will not is raised: any other answer, and errors of TLS.
+    may pass is tried again: an OSError, a TimeoutError, no answer at all, the statuses 408, 425, 429 and from 500 on,
+    and a server that a SOCKS proxy does not reach. What will not is raised: any other answer, and errors of TLS.
 
     The delays, in seconds: min_delay, then each factor times the last, up to max_delay, of which a random part of up
     to jitter (0 to 1) is taken off. After a connection that lasted for stable_after they begin anew. Retry-After of a
@@ -242,6 +242,8 @@ class _Guard:
 def is_passing(error: Exception) -> bool:
     """Whether it is worth another try; anything but HandshakeError and OSError is not."""
     if isinstance(error, HandshakeError):
+        if isinstance(error, ProxyError) and not error._may_pass:
+            return False
         if error.status is None:
             # No answer: a server that goes, or comes. One that is not HTTP: another kind of server.
             return not isinstance(error.__cause__, h11.RemoteProtocolError)

@@ -16,6 +16,7 @@ from world import PATIENCE, Socket, client_context, eventually, socket, spawn
 
 import syncws
 from syncws import way
+from syncws.reconnect import is_passing
 
 pytest.importorskip("python_socks", minversion="3", reason="*** python-socks 3 IS NOT HERE: SOCKS is not tested ***")
 
@@ -99,8 +100,9 @@ def test_addresses_are_sent_as_addresses(kind: str, host: str, asked: bytes) -> 
 
 @pytest.mark.parametrize("kind", ["socks4", "socks4a"])
 def test_socks_4_does_not_go_to_ipv6(kind: str) -> None:
-    with gateway() as door, pytest.raises(syncws.ProxyError, match="IPv6"):
+    with gateway() as door, pytest.raises(syncws.ProxyError, match="IPv6") as caught:
         Socket("ws://[::1]/", proxy=door.url(kind))
+    assert not is_passing(caught.value)
 
 
 def test_of_several_addresses_an_ipv4_one_is_taken(monkeypatch: Any) -> None:
@@ -144,9 +146,17 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("kind", "talk"), BAD.values(), ids=BAD)
+# What `reconnect` tries again: the proxy has ended the connection, or says so of the server or of itself.
+PASSING = {
+    *("half a method", "half a reply", "nothing", "socks4: refused", "socks4: half a reply"),
+    *(f"reply {code}" for code in (1, 3, 4, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_refusal_is_a_proxy_error(kind: str, talk: Any, blocking: bool, caplog: Any) -> None:
+def test_a_refusal_is_a_proxy_error(case: str, blocking: bool, caplog: Any) -> None:
+    kind, talk = BAD[case]
     caplog.set_level("DEBUG")
     with gateway() as door:
         opening = spawn(Socket, "ws://far.example/", proxy=url_of(door, kind), blocking=blocking)
@@ -166,6 +176,7 @@ def test_a_refusal_is_a_proxy_error(kind: str, talk: Any, blocking: bool, caplog
             error = journal.events[0].error
             assert isinstance(error, syncws.ProxyError)
         assert (error.status, error.response) == (None, None)
+        assert is_passing(error) == (case in PASSING)
         assert str(error).startswith(f"the proxy {kind.partition(':')[0]}://127.0.0.1:{door.port}: ")
         assert "secret" not in f"{error} {error!r} {error.__cause__!r} {caplog.text}"
         with contextlib.suppress(ConnectionError):
@@ -203,8 +214,9 @@ def test_it_can_be_ended_meanwhile(call: str) -> None:
 @pytest.mark.parametrize("blocking", [True, False])
 def test_without_python_socks_one_learns_what_to_install(blocking: bool, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "python_socks", None)
-    with pytest.raises(syncws.ProxyError, match=r"pip install 'syncws\[socks\]'"):
+    with pytest.raises(syncws.ProxyError, match=r"pip install 'syncws\[socks\]'") as caught:
         Socket("ws://far.example/", proxy="socks5://127.0.0.1:1", blocking=blocking)
+    assert not is_passing(caught.value)
 
 
 def test_a_socks_proxy_of_the_environment_is_not_gone_around(monkeypatch: Any) -> None:
