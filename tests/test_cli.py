@@ -41,6 +41,8 @@ def port_of(url):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_ends_quietly_when_it_is_told_to(kind, number):
+    if "--gevent" in KINDS[kind]:
+        pytest.importorskip("gevent")
     with syncws("serve", "--port", 0, *KINDS[kind]) as server:
         with world.Socket(server.url()) as ws:
             ws.send("hello")

@@ -32,6 +32,8 @@ def test_an_example_is_short(name):
 
 @pytest.mark.parametrize("server", ["echo_server.py", "gevent_server.py"])
 def test_the_client_talks_to_the_server(server):
+    if server.startswith("gevent"):
+        pytest.importorskip("gevent")
     with serving(server) as url:
         status, said, complaints = run("client.py", url)
         assert said == [
@@ -96,6 +98,7 @@ def test_in_the_chat_all_hear_what_one_says():
 
 
 def test_the_greenlet_server_sends_while_it_receives():
+    pytest.importorskip("gevent")
     with serving("gevent_server.py") as url:
         beats = world.Event()
         with world.Socket(url) as ws:

@@ -305,10 +305,13 @@ gc.collect()
 rounds(500)
 eventually(lambda: threading.active_count() <= 3 or mode != "threads")
 before = descriptors(), tasks()
-memory = resident()
-rounds(1500)
+grown = []
+for _ in range(4):
+    memory = resident()
+    rounds(500)
+    grown.append(resident() - memory)
 eventually(lambda: (descriptors(), tasks()) <= before)
-say(resident() - memory)
+say(*grown)
 server.close()
 """
 
@@ -316,8 +319,9 @@ server.close()
 @pytest.mark.timeout(120)
 @world.untraced
 def test_many_connections_leave_nothing() -> None:
-    grown = int(program(FLAT, 110))
-    assert grown < 1_000_000, f"{grown / 1500:.0f} bytes a connection"
+    grown = [int(size) / 500 for size in program(FLAT, 110).split()]
+    # Without the GIL, memory of threads that have ended comes back late and in lumps: what is lost is lost each time.
+    assert min(grown) < 700, f"bytes a connection: {grown}"
 
 
 @world.threads_only
