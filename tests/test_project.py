@@ -19,7 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "syncws"
 SOURCES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
-CODE = [*SOURCES.values(), *sorted(ROOT.glob("compliance/*.py")), *sorted(ROOT.glob("examples/**/*.py"))]
+FOLDERS = ("benchmarks", "compliance", "examples")
+CODE = [*SOURCES.values(), *sorted(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
 FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 FRONT = {"__init__", "__main__"}  # above all ranks
 # The backbone; every other module's rank is what its own head says.
@@ -144,7 +145,7 @@ def test_a_file_begins_with_what_it_is_for(path):
 
 def texts() -> Iterator[tuple[str, str]]:
     """Each file of the project that is text."""
-    folders = ("syncws", "tests", "docs", "examples", "compliance", ".ci")
+    folders = ("syncws", "tests", "docs", "examples", "benchmarks", "compliance", ".ci")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     for path in [*files, *ROOT.iterdir()]:
         if path.is_file() and not {"node_modules", "__pycache__", ".git"} & set(path.parts):
