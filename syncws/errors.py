@@ -81,12 +81,6 @@ class ProxyError(HandshakeError):
     _may_pass = True
 
 
-def final(error: ProxyError) -> ProxyError:
-    """That error, as one that another try would meet again."""
-    error._may_pass = False
-    return error
-
-
 class UpgradeUnsupported(HandshakeError):
     """A server of somebody else's does not give its connections up; says what to use instead. The client gets 501."""
 

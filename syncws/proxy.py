@@ -15,7 +15,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Literal
 
 from .answer import BODY_PATIENCE, AnswerReader
-from .errors import ProxyError, final
+from .errors import ProxyError
 from .exchange import Response, basic_authorization, head_bytes
 from .headers import Headers, shown
 from .punctual import Punctual
@@ -125,7 +125,7 @@ def _consents(response: Response) -> bool:
 
 def _ask_socks(proxy: Proxy, line: Punctual, host: str, port: int) -> None:
     if proxy.scheme.startswith("socks4") and ":" in host:
-        raise final(ProxyError(f"the proxy {proxy}: SOCKS 4 does not know IPv6, and {host} is such an address"))
+        raise _failure(f"the proxy {proxy}: SOCKS 4 does not know IPv6, and {host} is such an address")
     try:
         # All names are told to the proxy: what is to be looked up here comes here as an address.
         _python_socks(proxy, forward=_Forward(line), rdns=True).connect(host, port)
@@ -135,9 +135,14 @@ def _ask_socks(proxy: Proxy, line: Punctual, host: str, port: int) -> None:
         raise
     except Exception as error:
         # Those of python-socks, and what comes of reading bytes that it did not expect.
-        told = ProxyError(f"the proxy {proxy}: {error}")
-        passing = line.ended or getattr(error, "error_code", None) in _PASSING_REPLIES
-        raise (told if passing else final(told)) from error
+        may_pass = line.ended or getattr(error, "error_code", None) in _PASSING_REPLIES
+        raise _failure(f"the proxy {proxy}: {error}", may_pass) from error
+
+
+def _failure(text: str, may_pass: bool = False) -> ProxyError:
+    error = ProxyError(text)
+    error._may_pass = may_pass
+    return error
 
 
 class _Forward:
@@ -160,7 +165,7 @@ def _python_socks(proxy: Proxy | None = None, **options: Any) -> Any:
         options.setdefault("forward", None)
         return library.Proxy(kind, proxy.host, proxy.port, *(proxy.userinfo or ()), **options)
     except (ImportError, TypeError):  # not there, or of a version before there was `forward`
-        raise final(ProxyError("SOCKS proxies need python-socks 3: pip install 'syncws[socks]'")) from None
+        raise _failure("SOCKS proxies need python-socks 3: pip install 'syncws[socks]'") from None
 
 
 def _check_socks_userinfo(scheme: str, user: str, password: str) -> None:
