@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def quick(scenario: Any) -> None:
     """The scenario answers how long it took."""
     took = []
     for _ in range(TRIES):
-        took.append(scenario())
+        try:
+            took.append(scenario())
+        except subprocess.TimeoutExpired:
+            # A signal between Python's last look at it and the wait is heard when the wait ends: rare, and CPython's.
+            took.append(float("inf"))
         if took[-1] < LIMIT:
             return
     raise AssertionError(f"it took {took} seconds")
