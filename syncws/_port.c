@@ -100,7 +100,7 @@ static PyObject *port_read_alone(PyObject *object, PyTypeObject *class, PyObject
     if (read > 0) {
         result = understand(self, module, buffer, read, wanted);
     } else if (read == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-        result = Py_NewRef(Py_None); /* somebody set a time-out of the system's (SO_RCVTIMEO): it is not the end */
+        result = Py_NewRef(Py_None); /* the system's time-out (SO_RCVTIMEO), ours or somebody's: it is not the end */
     } else if (read != -2) {
         result = note_end(self, module);
     }

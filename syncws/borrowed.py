@@ -61,6 +61,7 @@ class BorrowedTransport(Transport):
     """
 
     lags = True
+    _may_wait_in_kernel = False
 
     def __init__(self, runtime: Runtime, sock: Any) -> None:
         twin = _twin(runtime, sock)
@@ -69,9 +70,6 @@ class BorrowedTransport(Transport):
         self._usual_timeout = sock.gettimeout()
         self._set_waiting(False)
         super().__init__(runtime, twin)
-        twin.setblocking(False)
-        self._waits_in_kernel = False
-        self.receive = self.read
         self._lock = runtime.lock()  # guards the calls of the socket given, and what follows
         self._unsent = b""  # one record that was begun: it must be offered again as it is
         self._ended = False

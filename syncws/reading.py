@@ -67,7 +67,7 @@ class Reading(Posting):
             if count:
                 self._take_in(buffer, count)
         except BlockingIOError:
-            return False  # somebody set a time-out of the system's (SO_RCVTIMEO): it is not the end
+            return False  # the system's time-out (SO_RCVTIMEO), ours or somebody's: it is not the end
         except OSError:
             count = 0
         except BaseException:

@@ -15,10 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 READ = 1
 WRITE = 4
+
+# Seconds that the main thread waits in one go. Python hears a signal in the middle of a system call, and between two of
+# its own steps; but not one that comes while it gives its GIL away on the way from the one to the other.
+LOOK = 0.5
 
 # threading.Lock.acquire refuses longer waits; nobody notices the difference.
 _LONGEST_WAIT = 10 * 365 * 86400.0
@@ -56,7 +62,7 @@ class Runtime:
 
     def acquire(self, lock: Lock, timeout: float | None) -> bool:
         """Take `lock` within `timeout` seconds; None waits for ever."""
-        return bool(lock.acquire(True, -1 if timeout is None else min(timeout, _LONGEST_WAIT)))
+        return bool(heeding_signals(lambda span: lock.acquire(True, -1 if span is None else span), timeout))
 
     def spawn(self, name: str, function: Callable[..., None], *args: object) -> None:
         """Run `function` on a thread of its own. Raises RuntimeError if there is none to be had."""
@@ -119,6 +125,26 @@ def _at_once(timeout: float | None = None) -> bool:
     return True
 
 
+def hears_signals() -> bool:
+    """Whether this is the thread in which Python runs the handlers of signals."""
+    return threading.get_ident() == threading.main_thread().ident
+
+
+def heeding_signals(wait: Callable[[float | None], T], timeout: float | None) -> T:
+    """What `wait` answers within `timeout` seconds; in the main thread asked a `LOOK` at a time, while it is false."""
+    if timeout is not None:
+        timeout = min(timeout, _LONGEST_WAIT)
+    if (timeout is not None and timeout <= LOOK) or not hears_signals():
+        return wait(timeout)
+    deadline = deadline_after(timeout)
+    while True:
+        left = remaining(deadline)
+        last = left is not None and left <= LOOK
+        answer = wait(left if last else LOOK)
+        if answer or last:
+            return answer
+
+
 class ThreadWaiter:
     """Waits in poll(2). Any number of threads may wait at once: each makes its own poll object."""
 
@@ -131,7 +157,9 @@ class ThreadWaiter:
         poll = select.poll()
         poll.register(self._descriptor, events)
         # Rounded up: a wait must not end before its deadline and come back for a wait of no time.
-        ready = poll.poll(None if timeout is None else math.ceil(min(timeout, 2e6) * 1000))
+        ready = heeding_signals(
+            lambda span: poll.poll(None if span is None else math.ceil(min(span, 2e6) * 1000)), timeout
+        )
         if not ready:
             return 0
         # An error or a hang-up makes every direction worth a try, which then finds out what it is.

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C or SIGTERM
-_LOOK = 0.5  # seconds between two looks for signals
 _GRACE = 0.5  # seconds for connections to be gone that were terminated
 _UNFINISHED = 128  # handshakes beyond max_connections that may be under way
 _Self = TypeVar("_Self", bound="Server")
@@ -238,8 +237,7 @@ class Server(EventTarget):
                 self.start()
                 with self._lock:
                     while not self._stopped:
-                        # A signal that comes just before the wait, or to another thread, does not end it.
-                        self._changed.wait(_LOOK)
+                        self._changed.wait()
                 if came:
                     self.close(timeout=_HURRY)
             if not came:

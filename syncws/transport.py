@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .runtime import READ, WRITE, Runtime, remaining
+from .runtime import LOOK, READ, WRITE, Runtime, hears_signals, remaining
 
 Buffer = bytes | bytearray | memoryview
 Out = list[Buffer]
@@ -20,6 +21,7 @@ Out = list[Buffer]
 # Without this flag (Windows) the socket itself is made non-blocking and every read waits first.
 _DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 _MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 16, 1024 on Linux
+_LOOK = struct.pack("ll", 0, int(LOOK * 1e6))  # a struct timeval, for one call that waits in the system
 # Greenlets: seconds that one may go on reading without waiting before the others get their turn.
 _FAIR_SHARE = 0.005
 
@@ -31,12 +33,16 @@ class Transport:
     lags = False
     #: what a read that found nothing waits for
     _read_events = READ
+    #: whether a read may be one call that waits in the system, where there is such a thing
+    _may_wait_in_kernel = True
 
     def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
         self._runtime = runtime
         self._sock = runtime.adopt(sock)
-        self._waits_in_kernel = runtime.may_block and _DONT_WAIT != 0
+        self._waits_in_kernel = self._may_wait_in_kernel and runtime.may_block and _DONT_WAIT != 0
         self._sock.setblocking(self._waits_in_kernel)
+        if self._waits_in_kernel and hears_signals():
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LOOK)
         self._waiter = runtime.waiter(self._sock.fileno())
         self._turn_began = 0.0
         self._no_delay()
@@ -72,7 +78,7 @@ class Transport:
             try:
                 return self._sock.recv_into(buffer)
             except BlockingIOError:
-                pass  # somebody set a time-out of the system's (SO_RCVTIMEO): it is not the end
+                pass  # the system's time-out (SO_RCVTIMEO), ours or somebody's: it is not the end
             except OSError:
                 return 0
         return self._read_waiting(buffer, timeout)
