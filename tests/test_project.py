@@ -33,7 +33,7 @@ RANKS = {
     "client": 5, "server": 5,
     "cli": 6,
 }  # fmt: skip
-PURE = 1, 3  # ranks that know no socket, lock or thread, apart from these two:
+PURE = 1, 3  # ranks that know no socket, lock or thread, apart from these:
 IMPURE = {"attendant", "borrowed", "tls", "transport"}
 DEPENDENCIES = {"h11"}
 OPTIONAL = {"deflate": {"zlib_ng"}, "eventlets": {"eventlet"}}  # used where it is there
