@@ -36,6 +36,25 @@ static Py_ssize_t receive(int descriptor, char *bytes, size_t size) {
     return count;
 }
 
+/* Among greenlets: one read that does not wait, so the GIL is kept; finding nothing, it waits in the hub. As above. */
+static Py_ssize_t receive_green(Port *self, const Module *module, char *bytes, size_t size) {
+    while (self->descriptor >= 0) {
+        Py_ssize_t count = recv(self->descriptor, bytes, size, MSG_DONTWAIT);
+        if (count >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) return count;
+        self->reads = 0;
+        if (self->hub == NULL) return -1;
+        PyObject *hub = Py_NewRef(self->hub), *watcher = Py_NewRef(self->watcher), *holder = announce(self, READING);
+        PyObject *done = PyObject_CallMethodOneArg(hub, module->wait, watcher);
+        Py_DECREF(holder);
+        Py_DECREF(watcher);
+        Py_DECREF(hub);
+        if (done == NULL) return -2;
+        Py_DECREF(done);
+    }
+    errno = EAGAIN; /* something is the matter now: for the layers above */
+    return -1;
+}
+
 /* `messages` go into the inbox, but one that is wanted at once is returned; else a true value. NULL: an exception. */
 static PyObject *store(Port *self, const Module *module, PyObject *messages, int wanted) {
     Py_ssize_t count = PyList_GET_SIZE(messages);
@@ -92,11 +111,13 @@ static PyObject *port_read_alone(PyObject *object, PyTypeObject *class, PyObject
                                  PyObject *Py_UNUSED(names)) {
     Port *self = (Port *)object;
     const Module *module = PyType_GetModuleState(class);
-    int wanted = count == 0;
-    if (!begin(self, module, READING, wanted ? NOBODY_ELSE : args[0])) Py_RETURN_NONE;
+    int wanted = count == 0, turn = self->green && ++self->reads % MOST_TURNS == 0;
+    if (turn || !begin(self, module, READING, wanted ? NOBODY_ELSE : args[0])) Py_RETURN_NONE;
     PyObject *result = NULL, *buffer = Py_NewRef(self->buffer);
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
-    Py_ssize_t read = receive(self->descriptor, PyByteArray_AS_STRING(buffer), (size_t)size);
+    char *bytes = PyByteArray_AS_STRING(buffer);
+    Py_ssize_t read = self->green ? receive_green(self, module, bytes, (size_t)size)
+                                  : receive(self->descriptor, bytes, (size_t)size);
     if (read > 0) {
         result = understand(self, module, buffer, read, wanted);
     } else if (read == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -124,11 +145,10 @@ static int next_key(Port *self, const Module *module, char *key) {
     if (self->keys_used == KEYS) {
         PyObject *fresh = PyObject_CallFunction(module->urandom, "i", KEYS);
         if (fresh == NULL) return -1;
-        memcpy(self->keys, PyBytes_AS_STRING(fresh), KEYS);
-        Py_DECREF(fresh);
+        Py_XSETREF(self->keys, fresh);
         self->keys_used = 0;
     }
-    memcpy(key, self->keys + self->keys_used, KEY_SIZE);
+    memcpy(key, PyBytes_AS_STRING(self->keys) + self->keys_used, KEY_SIZE);
     self->keys_used += KEY_SIZE;
     return 0;
 }
@@ -252,7 +272,8 @@ static PyObject *port_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObjec
 static int port_traverse(Port *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
     PyObject *all[] = {self->lock,  self->reader, self->writer, self->message_owner, self->waiting,    self->pongs,
-                       self->pings, self->outbox, self->buffer, self->inbox,         self->happenings, self->out};
+                       self->pings, self->outbox, self->buffer, self->inbox,         self->happenings, self->out,
+                       self->hub,   self->watcher};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_VISIT(all[i]);
     return 0;
 }
@@ -260,7 +281,8 @@ static int port_traverse(Port *self, visitproc visit, void *arg) {
 static int port_clear(Port *self) {
     PyObject **all[] = {&self->lock,   &self->reader, &self->writer,     &self->message_owner,
                         &self->waiting, &self->pongs,  &self->pings,      &self->outbox,
-                        &self->buffer,  &self->inbox,  &self->happenings, &self->out};
+                        &self->buffer,  &self->inbox,  &self->happenings, &self->out,
+                        &self->hub,     &self->watcher};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
     return 0;
 }
@@ -269,6 +291,7 @@ static void port_dealloc(Port *self) {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     port_clear(self);
+    Py_CLEAR(self->keys);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
@@ -290,6 +313,8 @@ static PyMemberDef port_members[] = {
     MEMBER("_green", T_BOOL, green),
     MEMBER("_buffer", T_OBJECT_EX, buffer),
     MEMBER("_inbox", T_OBJECT_EX, inbox),
+    MEMBER("_hub", T_OBJECT_EX, hub),
+    MEMBER("_watcher", T_OBJECT_EX, watcher),
     MEMBER("_happenings", T_OBJECT_EX, happenings),
     MEMBER("_between", T_BOOL, between),
     MEMBER("_max_payload", T_PYSSIZET, max_payload),
@@ -343,6 +368,7 @@ static int module_exec(PyObject *object) {
         {&module->send_rest, "_send_rest"},     {&module->bail, "_bail"},
         {&module->append, "append"},            {&module->extend, "extend"},
         {&module->popleft, "popleft"},          {&module->locked, "locked"},
+        {&module->wait, "wait"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].name);
@@ -386,7 +412,7 @@ static int module_clear(PyObject *object) {
     Module *module = PyModule_GetState(object);
     PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->take_in, &module->note_end,
                         &module->leave_reading, &module->leave_writing, &module->send_rest, &module->bail,
-                        &module->append, &module->extend, &module->popleft, &module->locked,
+                        &module->append, &module->extend, &module->popleft, &module->locked, &module->wait,
                         (PyObject **)&module->events.class, &module->events.name};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
     return 0;

@@ -10,7 +10,7 @@
 
 /* Up to here (bytes) a message is framed on the stack, and a buffer for reading is worth no second thought. */
 enum { MOST_SENT = 4096, MOST_READ = 8192, KEYS = 256 };
-/* So many messages a greenlet may send before it looks at whether others should have their turn. */
+/* So many messages a greenlet may send, or reads it may do, before it looks at whether others should have their turn. */
 enum { MOST_TURNS = 32 };
 
 typedef struct {
@@ -20,9 +20,10 @@ typedef struct {
     char calm, watched;
     int descriptor; /* of a plain socket that is written to without more ado; else -1 */
     char green;     /* we live among greenlets: nothing may wait in a system call */
-    unsigned turns; /* messages sent so without giving way to other greenlets */
+    unsigned turns, reads; /* messages sent so, and reads that found something, without giving way to other greenlets */
     /* The reader's: */
     PyObject *buffer, *inbox, *happenings;
+    PyObject *hub, *watcher; /* hub.wait(watcher) waits for data, among greenlets */
     char between; /* the receiver is between two messages */
     Py_ssize_t max_payload, decoded, received;
     /* The writer's: */
@@ -30,7 +31,7 @@ typedef struct {
     char plain; /* nothing but framing is to be done to a message */
     Py_ssize_t sent;
     int keys_used;
-    char keys[KEYS];
+    PyObject *keys; /* bytes, once some are needed: a server needs none */
     /* Never changes: */
     char server_side; /* what comes is masked; on the other side what leaves is */
 } Port;
@@ -38,7 +39,7 @@ typedef struct {
 typedef struct {
     PyTypeObject *lock_type;
     PyObject *urandom, *take_in, *note_end, *leave_reading, *leave_writing, *send_rest, *bail, *append, *extend, *popleft;
-    PyObject *locked;
+    PyObject *locked, *wait;
     EventClass events;
 } Module;
 
@@ -83,7 +84,7 @@ static int may_begin(Port *self, Role role) {
         if (self->outbox != Py_None && !is_empty(self->outbox)) return 0;
         return self->writer == Py_None && self->message_owner == Py_None && self->plain && is_empty(self->out);
     }
-    if (self->green || self->reader != Py_None || !self->between || !is_empty(self->inbox) || !is_empty(self->happenings)) return 0;
+    if (self->reader != Py_None || !self->between || !is_empty(self->inbox) || !is_empty(self->happenings)) return 0;
     return self->buffer != NULL && PyByteArray_CheckExact(self->buffer) && PyByteArray_GET_SIZE(self->buffer) <= MOST_READ;
 }
 

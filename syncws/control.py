@@ -16,7 +16,6 @@ from .frames import CLOSE, PING, PONG
 from .framing import MessageSender
 from .lifecycle import CLOSED, CONNECTING, LINGER, OPEN, Lifecycle
 from .opcodes import RSV1
-from .sender import Sender
 from .transport import Out
 
 #: Pongs (or pings) that may wait to be written; of more than these only the latest is (RFC 6455 section 5.5.3).
@@ -30,12 +29,27 @@ _Control = tuple[int, bytes, "bool | None"]
 class Control(Lifecycle):
     """`ping`, `pong`, the Close, and how what is queued gets out."""
 
+    __slots__ = (
+        "_awaited",
+        "_backlog",
+        "_broken",
+        "_buffered",
+        "_close_frame",
+        "_close_queued",
+        "_corked",
+        "_corks",
+        "_half_closed",
+        "_lingers",
+        "_lost",
+        "_sender",
+    )
+
     #: seconds between the last answered ping and its pong; None until there was one
     latency: float | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sender: MessageSender = Sender(masked=not self._server_side)
+        self._sender: MessageSender  # once it is open
         self._out: Out = []  # what the kernel did not take yet; the writer's
         self._buffered = 0  # its bytes when the writer last waited or left, for others to read
         self._corked = bytearray()  # what `send` left in `_out` last, corked; the writer's

@@ -31,6 +31,8 @@ _KEPT = ("open", "error", "close")
 class Dispatching(Incoming):
     """Listeners, and the loop that reads for them."""
 
+    __slots__ = ("_at_home", "_close_fired", "_dispatcher", "_done", "_hesitates_until", "_kept", "_looper")
+
     _ROLES = (*Incoming._ROLES, "_looper", "_dispatcher")
     _TYPES: ClassVar[frozenset[str]] = frozenset(
         ("open", "message", "close", "error", "ping", "pong", "upgrade", "redirect", "unexpected-response")

@@ -16,7 +16,7 @@ import eventlet.patcher
 import eventlet.semaphore
 import eventlet.tpool
 
-from .runtime import Lock, Runtime, Waiter
+from .runtime import READ, Lock, Runtime, Waiter
 
 
 class EventletRuntime(Runtime):
@@ -75,7 +75,7 @@ class EventletWaiter:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def wait(self, events: int, timeout: float | None) -> int:
+    def wait(self, events: int, timeout: float | None = None) -> int:
         with EVENTLETS.native_epoll() as own:
             own.register(self._descriptor, events)
             if own.poll(0):
@@ -88,6 +88,9 @@ class EventletWaiter:
             happened = own.poll(0)
         # An error or a hang-up makes every direction worth a try, which then finds out what it is.
         return ((happened[0][1] & events) or events) if happened else 0
+
+    def data_wait(self) -> tuple[Any, Any]:
+        return self, READ
 
     def close(self) -> None:
         pass

@@ -48,7 +48,7 @@ class Request:
         self.secure = secure
         self.environ = environ
         _, self.path, query = split_target(target)
-        self.query: dict[str, list[str]] = parse_qs(query)
+        self.query: dict[str, list[str]] = parse_qs(query) if query else {}
 
     def __repr__(self) -> str:
         # No query string: it often holds a secret.

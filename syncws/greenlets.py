@@ -98,6 +98,12 @@ class HubWaiter:
             else:
                 watcher.close()
 
+    def data_wait(self) -> tuple[Any, Any]:
+        # The watcher is used by one at a time all the same: only the reader waits for data alone.
+        if self._reading is None:
+            self._reading = self._hub.loop.io(self._descriptor, _HUB_READ)
+        return self._hub, self._reading
+
     def _wait(self, watcher: Any, events: int, timeout: float | None) -> int:
         if timeout is None:
             self._hub.wait(watcher)

@@ -27,6 +27,8 @@ CLEAN_CODES = (1000, 1001, 1005)
 class Incoming(Reading):
     """`recv`, `recv_stream`, iteration, `pause` and `resume`."""
 
+    __slots__ = ("_read_by_hand",)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_by_hand = False  # by `recv` or iteration, and nobody has listened to messages since

@@ -61,6 +61,28 @@ class _Constant:
 class Lifecycle(EventTarget, Port):
     """States and their changes. The layers above fill in reading, writing and telling."""
 
+    # A dictionary of them all would take 1 KiB more of every connection.
+    __slots__ = (
+        "_aborted",
+        "_armed",
+        "_attendant",
+        "_changed",
+        "_close_received",
+        "_close_sent",
+        "_ended",
+        "_failure",
+        "_lags",
+        "_options",
+        "_receive",
+        "_reference",
+        "_registry",
+        "_released",
+        "_runtime",
+        "_state",
+        "_timers",
+        "_transport",
+    )
+
     CONNECTING, OPEN, CLOSING, CLOSED = map(_Constant, range(4))
 
     #: the attributes that say who has which role
@@ -132,6 +154,8 @@ class Lifecycle(EventTarget, Port):
         self._lags = transport.lags
         self._receive = transport.receive
         self._short_descriptor = transport.short_descriptor
+        if self._green:
+            self._hub, self._watcher = transport.data_wait()
         owners.add(self._reference)
 
     def _let_go(self) -> None:

@@ -2,8 +2,8 @@
 
 Rank 1: the base of all layers of a connection. `_port.c` has the same attributes, and does a read or a write on a plain
 socket by itself when nothing is the matter: no other caller, no listener's event, no control frame, whole messages.
-Among greenlets it does the write only. In everything else, and everywhere else, the layers do it, and they are the
-definition.
+Among greenlets it waits in the hub, as the layers do. In everything else, and everywhere else, the layers do it, and
+they are the definition.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Port:
     # The reader's:
     _buffer: bytearray
     _inbox: deque[Any]
+    _hub: Any  # among greenlets: `_hub.wait(_watcher)` waits for data
+    _watcher: Any
     _happenings: list[Any]
     _between: bool = False  # the receiver is between two messages
     _max_payload: int = 0

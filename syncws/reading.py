@@ -18,7 +18,7 @@ from .framing import Gathering, MessageReceiver
 from .inbox import Inbox, Unfinished
 from .lifecycle import CLOSED, CONNECTING
 from .posting import Posting
-from .receiver import FAILURE, FRAGMENT, Item, Receiver
+from .receiver import FAILURE, FRAGMENT, Item
 
 _UNTOUCHED = 0xF0  # no frame begins so
 _MARK = os.urandom(8)  # nor anybody's payload
@@ -27,13 +27,25 @@ _MARK = os.urandom(8)  # nor anybody's payload
 class Reading(Posting):
     """The reader's half of a connection, apart from who asks for it."""
 
+    __slots__ = (
+        "_binary_type",
+        "_draining",
+        "_held_back",
+        "_paused",
+        "_receiver",
+        "_streamed",
+        "_unfinished",
+        "_verdict",
+        "_waits_closed",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._binary_type = "bytes"
         self._inbox: Inbox = Inbox()
         self._decoded = 0  # messages that have gone into the inbox
         # The reader's own:
-        self._receiver: MessageReceiver = Receiver(masked=self._server_side)
+        self._receiver: MessageReceiver  # once it is open
         self._buffer = bytearray(LEAST_BUFFER)
         # Guarded by the state lock:
         self._verdict: Item | None = None  # a CLOSE or FAILURE that stands behind the messages

@@ -46,6 +46,9 @@ class Waiter(Protocol):
     def wait(self, events: int, timeout: float | None) -> int:
         """Wait for READ, WRITE or both; returns those that may be tried now, 0 after `timeout` seconds."""
 
+    def data_wait(self) -> tuple[Any, Any]:
+        """An object and a value: `object.wait(value)` is `wait(READ, None)`, in as few steps as can be."""
+
     def close(self) -> None:
         """Forget the descriptor; nobody waits any more."""
 
@@ -153,7 +156,7 @@ class ThreadWaiter:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def wait(self, events: int, timeout: float | None) -> int:
+    def wait(self, events: int, timeout: float | None = None) -> int:
         poll = select.poll()
         poll.register(self._descriptor, events)
         # Rounded up: a wait must not end before its deadline and come back for a wait of no time.
@@ -165,6 +168,9 @@ class ThreadWaiter:
         # An error or a hang-up makes every direction worth a try, which then finds out what it is.
         happened = ready[0][1]
         return happened & events or events
+
+    def data_wait(self) -> tuple[Any, Any]:
+        return self, READ
 
     def close(self) -> None:
         pass

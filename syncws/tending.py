@@ -20,6 +20,8 @@ _PATIENCE = 1.0  # seconds after our `close` in which somebody may still begin t
 class Tended(Dispatching):
     """The charge of an attendant; see `attendant.Charge`."""
 
+    __slots__ = ("_activity_seen", "_closing_since", "_minding")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._activity_seen = -1

@@ -20,6 +20,7 @@ Out = list[Buffer]
 
 # Without this flag (Windows) the socket itself is made non-blocking and every read waits first.
 _DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+_PEEK = int(socket.MSG_PEEK | _DONT_WAIT)
 _MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 16, 1024 on Linux
 _LOOK = struct.pack("ll", 0, int(LOOK * 1e6))  # a struct timeval, for one call that waits in the system
 # Greenlets: seconds that one may go on reading without waiting before the others get their turn.
@@ -150,6 +151,10 @@ class Transport:
         self._turn_began = time.monotonic()
         return ready
 
+    def data_wait(self) -> tuple[Any, Any]:
+        """Among greenlets: who waits for data, by `wait(…)` with what; for the reader."""
+        return self._waiter.data_wait()
+
     def wants_to_write(self) -> bool:
         """Whether something of the transport's own waits to be written."""
         return False
@@ -157,7 +162,7 @@ class Transport:
     def has_unread(self) -> bool:
         """Whether bytes of the peer lie here or in the kernel, unread."""
         try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK | _DONT_WAIT))
+            return bool(self._sock.recv(1, _PEEK))
         except OSError:
             return False
 
@@ -166,7 +171,7 @@ class Transport:
         if self.holds_data():
             return False
         try:
-            return not self._sock.recv(1, socket.MSG_PEEK | _DONT_WAIT)
+            return not self._sock.recv(1, _PEEK)
         except BlockingIOError:
             return False
         except OSError:

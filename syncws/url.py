@@ -22,6 +22,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _HIERARCHY = re.compile(r"//([^/?]*)(.*)")
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9._\-]+")
+# The names of which the codec makes what they are.
+_PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_\-]{1,63}\.)*[A-Za-z0-9_\-]{1,63}")
 # Reserved characters of RFC 3986 and existing escapes stay; all else in a target is percent-encoded.
 _SAFE_IN_TARGET = "%:/?[]@!$&'()*+,;="
 
@@ -162,8 +164,10 @@ def _host_name(name: str) -> str:
     # Before the codec, whose cost is not linear: no host name is longer (RFC 1035 section 2.3.4).
     if len(name) > 253:
         raise ValueError("the host name is longer than 253 characters")
+    if _PLAIN_NAME.fullmatch(name):
+        return name.lower()
     try:
-        # ASCII names go through it too: connecting would refuse an empty or overlong label only later.
+        # Other ASCII names go through it too: connecting would refuse an empty or overlong label only later.
         host = name.encode("idna").decode("ascii").lower()
     except UnicodeError:
         raise ValueError("not a host name") from None

@@ -92,7 +92,7 @@ def test_what_is_announced_is_not_allocated(server: Program) -> None:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
 def test_fragments_cost_no_more_than_their_bytes_and_linear_time(server: Program, opcode: int) -> None:
     times = []
-    for count in (100_000, 200_000):
+    for count in (30_000, 240_000):
         with Peer.connect(server, "/") as peer:
             peer.send(opcode, b"x", fin=False)
             start, before = server.processor_time(), server.resident()
@@ -101,7 +101,7 @@ def test_fragments_cost_no_more_than_their_bytes_and_linear_time(server: Program
             assert server.resident() - before < count + MEBI
             peer.send(CONTINUE)
             assert peer.read().payload == b"x" * count
-    assert times[1] < 2.5 * times[0] + 0.2, times
+    assert times[1] < 3 * 8 * times[0] + 0.2, times  # a square would be 64 times; the machine may be busy
 
 
 def test_empty_fragments_cost_nothing(server: Program) -> None:

@@ -239,6 +239,17 @@ def test_hosts_are_joined_and_split_again(host: str, port: int | None) -> None:
     assert split_host(join_host(host, port)) == (host, port)
 
 
+@given(st.text(st.sampled_from("aZ9-_.é"), min_size=1) | st.text("a.", min_size=60, max_size=70))
+def test_a_host_name_is_what_the_codec_of_host_names_makes_of_it(name: str) -> None:
+    try:
+        expected = name.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        with pytest.raises(ValueError):
+            split_host(name)
+    else:
+        assert split_host(name) == (expected, None)
+
+
 def test_shown_urls_lead_to_the_same_address() -> None:
     for url in ("wss://[::1]:8080/a?b", "ws+unix:/a%20b:/c"):
         address = parse(url)
