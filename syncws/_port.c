@@ -55,6 +55,15 @@ static Py_ssize_t receive_green(Port *self, const Module *module, char *bytes, s
     return -1;
 }
 
+/* As the reader: before the first message there is no deque. -1: an exception. */
+static int open_inbox(Port *self, const Module *module) {
+    if (!PyTuple_CheckExact(self->inbox)) return 0;
+    PyObject *fresh = PyObject_CallNoArgs(module->deque);
+    int status = fresh == NULL ? -1 : PyObject_SetAttr((PyObject *)self, module->inbox, fresh);
+    Py_XDECREF(fresh);
+    return status;
+}
+
 /* `messages` go into the inbox, but one that is wanted at once is returned; else a true value. NULL: an exception. */
 static PyObject *store(Port *self, const Module *module, PyObject *messages, int wanted) {
     Py_ssize_t count = PyList_GET_SIZE(messages);
@@ -62,6 +71,7 @@ static PyObject *store(Port *self, const Module *module, PyObject *messages, int
         self->decoded += count;
         return Py_NewRef(PyList_GET_ITEM(messages, 0));
     }
+    if (open_inbox(self, module) < 0) return NULL;
     PyObject *done = PyObject_CallMethodOneArg(self->inbox, module->extend, messages);
     self->decoded += count;
     if (done == NULL || !wanted) return done;
@@ -357,6 +367,13 @@ static int add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **kept) {
     return status;
 }
 
+static PyObject *import(const char *name, const char *attribute) {
+    PyObject *module = PyImport_ImportModule(name);
+    PyObject *value = module == NULL ? NULL : PyObject_GetAttrString(module, attribute);
+    Py_XDECREF(module);
+    return value;
+}
+
 static int module_exec(PyObject *object) {
     Module *module = PyModule_GetState(object);
     struct {
@@ -368,17 +385,15 @@ static int module_exec(PyObject *object) {
         {&module->send_rest, "_send_rest"},     {&module->bail, "_bail"},
         {&module->append, "append"},            {&module->extend, "extend"},
         {&module->popleft, "popleft"},          {&module->locked, "locked"},
-        {&module->wait, "wait"},
+        {&module->wait, "wait"},                {&module->inbox, "_inbox"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *names[i].place = PyUnicode_InternFromString(names[i].name);
         if (*names[i].place == NULL) return -1;
     }
-    PyObject *os = PyImport_ImportModule("os");
-    if (os == NULL) return -1;
-    module->urandom = PyObject_GetAttrString(os, "urandom");
-    Py_DECREF(os);
-    if (module->urandom == NULL || add_type(object, &lock_spec, &module->lock_type) < 0) return -1;
+    module->urandom = import("os", "urandom");
+    module->deque = import("collections", "deque");
+    if (module->urandom == NULL || module->deque == NULL || add_type(object, &lock_spec, &module->lock_type) < 0) return -1;
     return add_type(object, &port_spec, NULL);
 }
 
@@ -405,12 +420,13 @@ static int module_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(module->events.class);
     Py_VISIT(module->lock_type);
     Py_VISIT(module->urandom);
+    Py_VISIT(module->deque);
     return 0;
 }
 
 static int module_clear(PyObject *object) {
     Module *module = PyModule_GetState(object);
-    PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->take_in, &module->note_end,
+    PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->deque, &module->inbox, &module->take_in, &module->note_end,
                         &module->leave_reading, &module->leave_writing, &module->send_rest, &module->bail,
                         &module->append, &module->extend, &module->popleft, &module->locked, &module->wait,
                         (PyObject **)&module->events.class, &module->events.name};

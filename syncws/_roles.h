@@ -39,7 +39,7 @@ typedef struct {
 typedef struct {
     PyTypeObject *lock_type;
     PyObject *urandom, *take_in, *note_end, *leave_reading, *leave_writing, *send_rest, *bail, *append, *extend, *popleft;
-    PyObject *locked, *wait;
+    PyObject *locked, *wait, *inbox, *deque;
     EventClass events;
 } Module;
 

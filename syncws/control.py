@@ -52,7 +52,7 @@ class Control(Lifecycle):
         self._sender: MessageSender  # once it is open
         self._out: Out = []  # what the kernel did not take yet; the writer's
         self._buffered = 0  # its bytes when the writer last waited or left, for others to read
-        self._corked = bytearray()  # what `send` left in `_out` last, corked; the writer's
+        self._corked: bytearray | None = None  # what `send` left in `_out` last, corked; the writer's
         # Guarded by the state lock:
         self._pongs: _Queue = []
         self._pings: _Queue = []
@@ -61,10 +61,10 @@ class Control(Lifecycle):
         self._broken = False  # the transport refused to be written to
         self._half_closed = False
         self._lingers = False
-        self._awaited: list[tuple[bytes, float]] = []
+        self._awaited: tuple[tuple[bytes, float], ...] = ()  # the last pings: their payload, and when
         self._outbox = None  # whole frames of messages nobody waits for, once there is one; see posting
         self._backlog = 0  # their bytes
-        self._corks: list[object] = []  # one for each `cork` block that somebody is in
+        self._corks: tuple[object, ...] = ()  # one for each `cork` block that somebody is in
         self._lost = False  # something was in `_out` when the connection went
 
     # -- pings and pongs ----------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Control(Lifecycle):
             queue.clear()
         queue.append((payload, mask))
         if queue is self._pings:
-            self._awaited = [*self._awaited[1 - _MAX_AWAITED :], (payload, time.monotonic())]
+            self._awaited = (*self._awaited[1 - _MAX_AWAITED :], (payload, time.monotonic()))
 
     def _answer_ping(self, payload: bytes) -> None:
         """As the reader: put the pong under control frames; `_flush` sends it."""
@@ -108,11 +108,9 @@ class Control(Lifecycle):
     def _note_pong(self, payload: bytes) -> None:
         """As the reader: a pong answers its ping and all before it."""
         with self._lock:
-            if not any(sent == payload for sent, _ in self._awaited):
-                return
-            while True:
-                sent, when = self._awaited.pop(0)
+            for index, (sent, when) in enumerate(self._awaited):
                 if sent == payload:
+                    self._awaited = self._awaited[index + 1 :]
                     self.latency = time.monotonic() - when
                     return
 

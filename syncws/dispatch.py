@@ -261,7 +261,7 @@ class Dispatching(Incoming):
     def _tell_messages(self) -> None:
         """Tell messages as long as nothing else is to be told before the next one."""
         inbox = self._inbox
-        while True:
+        while inbox:
             entries = self._listeners["message"]
             try:
                 message = inbox.popleft() if entries else None
@@ -283,7 +283,7 @@ class Dispatching(Incoming):
                     logger.exception("a listener for 'message' raised")
             else:
                 self._call("message", event)
-            if not self._calm or not inbox or self._happenings:
+            if not self._calm or self._happenings:
                 return
 
     # -- the loop --------------------------------------------------------------------------------------------------

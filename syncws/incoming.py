@@ -59,12 +59,12 @@ class Incoming(Reading):
         """
         if not self._read_by_hand:
             self._refuse_if_listened()
-        inbox, message = self._inbox, None
+        message = None
         if timeout is not None:
             check_timeout(timeout)
-        elif not inbox and self._calm:
+        elif not self._inbox and self._calm:
             message = self._read_alone()
-            if message is None and not inbox:
+            if message is None and not self._inbox:
                 self._read_once()
         if message is None:
             message = self._take() or self._await_message(timeout)
@@ -81,7 +81,6 @@ class Incoming(Reading):
 
     def __iter__(self) -> Iterator[Any]:
         """Messages, until a Close with 1000, 1001 or no code; another end raises ConnectionClosed."""
-        inbox = self._inbox
         while True:
             try:
                 data = self.recv()
@@ -91,6 +90,7 @@ class Incoming(Reading):
                 raise
             yield data
             # What came with it, in short; `recv` knows what to do about everything else.
+            inbox = self._inbox
             while inbox and self._read_by_hand and not self._held_back:
                 try:
                     message = inbox.popleft()
@@ -135,11 +135,14 @@ class Incoming(Reading):
                 raise TimeoutError(f"no message within {timeout:g} s")
 
     def _take(self, unfinished: bool = False) -> Any:
-        try:
-            return self._inbox.popleft()
-        except IndexError:
-            if not unfinished:
-                return None
+        inbox = self._inbox
+        if inbox:
+            try:
+                return inbox.popleft()
+            except IndexError:
+                pass  # another caller was faster
+        if not unfinished:
+            return None
         with self._lock:
             taken, self._unfinished = self._unfinished, None
             if taken is not None:
@@ -152,8 +155,8 @@ class Incoming(Reading):
         role = object()
         try:
             with self._lock:
-                if self._reader is not None or not self._calm:
-                    return
+                if self._reader is not None or not self._calm or self._inbox:
+                    return  # another caller reads, or has read: more messages than its own
                 self._reader = role
             self._read(None)
         finally:

@@ -48,7 +48,7 @@ class Port:
     _green: bool = False  # among greenlets: nothing may wait in a system call
     # The reader's:
     _buffer: bytearray
-    _inbox: deque[Any]
+    _inbox: deque[Any] | tuple[()]  # the tuple, as long as nothing was in it
     _hub: Any  # among greenlets: `_hub.wait(_watcher)` waits for data
     _watcher: Any
     _happenings: list[Any]

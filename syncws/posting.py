@@ -35,7 +35,7 @@ class Posting(Outgoing):
             with self._lock:
                 if self._state == CONNECTING:
                     self._refuse_unless_open()
-                self._corks.append(cork)
+                self._corks += (cork,)
                 self._short_descriptor = -1
             yield
             self._uncork(cork)
@@ -52,8 +52,7 @@ class Posting(Outgoing):
 
     def _uncork(self, cork: object) -> None:
         with self._lock:
-            if cork in self._corks:
-                self._corks.remove(cork)
+            self._corks = tuple(other for other in self._corks if other is not cork)
             if not self._corks and self._transport is not None and not self._released:
                 self._short_descriptor = self._transport.short_descriptor
 

@@ -147,7 +147,7 @@ class Connection(Tended):
         super()._disinherit()
         self._done = True
         self._kept.clear()
-        self._inbox.clear()
+        self._inbox = ()
         self._verdict = self._unfinished = self._message_owner = None
         if self._sharing is not None:
             self._sharing.disinherit()

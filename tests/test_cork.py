@@ -219,7 +219,7 @@ def test_corks_of_several_threads_at_once(side: str, hectic: Any) -> None:
             task.result()
         for name in "abcd":
             assert [text for text in came if text[0] == name] == [f"{name}{number}" for number in range(100)]
-        assert (ws.bufferedAmount, ws._corks) == (0, [])
+        assert (ws.bufferedAmount, ws._corks) == (0, ())
 
 
 def test_its_end_does_not_wait_for_the_iterable_of_another() -> None:
