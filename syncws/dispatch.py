@@ -261,13 +261,10 @@ class Dispatching(Incoming):
     def _tell_messages(self) -> None:
         """Tell messages as long as nothing else is to be told before the next one."""
         inbox = self._inbox
-        while inbox:
-            entries = self._listeners["message"]
+        while inbox and (entries := self._listeners["message"]):
             try:
-                message = inbox.popleft() if entries else None
+                message = inbox.popleft()
             except IndexError:
-                return
-            if message is None:
                 return
             if self._held_back:
                 self._made_room()

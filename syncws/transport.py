@@ -43,7 +43,8 @@ class Transport:
         self._waits_in_kernel = self._may_wait_in_kernel and runtime.may_block and _DONT_WAIT != 0
         self._sock.setblocking(self._waits_in_kernel)
         if self._waits_in_kernel and hears_signals():
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LOOK)
+            with contextlib.suppress(OSError):  # a system with another struct timeval
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LOOK)
         self._waiter = runtime.waiter(self._sock.fileno())
         self._turn_began = 0.0
         self._no_delay()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import serving
 
 options = serving.options(__doc__)
+if not options.zlib_ng:
+    sys.modules["zlib_ng"] = None  # type: ignore[assignment]  # as where it is not installed
 if options.gevent:
     from syncws.gevent import Server
 else:

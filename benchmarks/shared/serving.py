@@ -16,6 +16,7 @@ def options(description: str | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=32, help="bytes of each message (for those that parse nothing)")
     parser.add_argument("--cpu", type=int, help="syncws: the server's argument of that name")
     parser.add_argument("--gevent", action="store_true", help="syncws: on greenlets")
+    parser.add_argument("--zlib-ng", action="store_true", help="syncws: with the library of that name")
     return parser.parse_args()
 
 

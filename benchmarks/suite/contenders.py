@@ -37,6 +37,7 @@ CONTENDERS = {
         Contender("syncws-pure", "syncws, pure Python", needs=("syncws",), environment=_PURE, **_OURS),
         Contender("syncws-cpu", "syncws, `cpu=0`", needs=("syncws",), arguments=("--cpu", "0"), **_OURS),
         Contender("syncws-gevent", "syncws on gevent", needs=("syncws", "gevent"), arguments=("--gevent",), **_OURS),
+        Contender("syncws-ng", "syncws with zlib-ng", needs=("syncws", "zlib-ng"), arguments=("--zlib-ng",), **_OURS),
         Contender("syncws-free", "syncws, free-threaded", needs=("syncws",), interpreter=FREE, **_OURS),
         Contender("raw", "bare sockets", "raw.py", "raw.py"),
         Contender("raw-free", "bare sockets, free-threaded", "raw.py", "raw.py", interpreter=FREE),

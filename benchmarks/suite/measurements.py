@@ -192,7 +192,7 @@ GROUPS = (
             Series(
                 "deflate",
                 "1 KiB of JSON, one in flight",
-                ("syncws", "syncws-pure", "syncws-gevent", "websockets", "aiohttp", "ws"),
+                ("syncws", "syncws-pure", "syncws-gevent", "syncws-ng", "websockets", "aiohttp", "ws"),
                 lambda bench, who: bench.compressed(who, TOGETHER),
             ),
         ),
@@ -206,7 +206,7 @@ GROUPS = (
             Series(
                 "idle-deflate",
                 "with compression",
-                ("syncws", "syncws-gevent", "websockets", "aiohttp", "ws"),
+                ("syncws", "syncws-gevent", "syncws-ng", "websockets", "aiohttp", "ws"),
                 lambda bench, who: bench.memory(who, compress=True),
                 KIB,
             ),

@@ -21,7 +21,9 @@ PAGE = "benchmarks.md"
 DASH = "\N{EN DASH}"
 OUT_OF_PICTURE = 2.5  # times the longest bar: a floor beyond that is told, not drawn
 SATURATED = 0.95  # of its CPU used by the load generator
-_SHOWN = ("websockets", "websocket-client", "simple-websocket", "gevent-websocket", "aiohttp", "picows", "uvloop")
+_SHOWN = (
+    "websockets", "websocket-client", "simple-websocket", "gevent-websocket", "aiohttp", "picows", "uvloop", "zlib-ng"
+)  # fmt: skip
 _HEAD = """# Benchmarks
 
 syncws beside its peers, measured on one machine by the programs in the folder [benchmarks](../benchmarks/README.md).

@@ -80,6 +80,7 @@ def _servers() -> Iterator[Target]:
         yield from _ratios(f"nogil-c{count}", f"echo without the GIL, {count} connections", "syncws-free", ws=0.9)
     yield from _ratios("echo-1mib", "echo of 1 MiB", raw=0.9, websockets=1.9, ws=1.2)
     yield from _ratios("deflate", "echo of 1 KiB of JSON, compressed", websockets=1.5)
+    yield from _ratios("deflate", "echo of 1 KiB of JSON, compressed by zlib-ng", "syncws-ng", websockets=1.5)
     yield from _ratios("churn", "short connections", websockets=2)
 
 

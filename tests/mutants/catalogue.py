@@ -210,8 +210,23 @@ MUTANTS = (
     Mutant(
         "cork-stays",
         "a cork is not drawn",
-        (Edit("_uncork", "self._corks.remove(cork)", "pass"),),
+        (Edit("_uncork", "self._corks = tuple(other for other in self._corks if other is not cork)", "pass"),),
         "test_cork.py -k raises",
+    ),
+    Mutant(
+        "no-look-at-the-inbox",
+        "a `recv` reads although another caller's read has left a message",
+        (Edit("_read_once", "self._reader is not None or not self._calm or self._inbox", "self._reader is not None"),),
+        "test_socket_receiving.py -k left_lying",
+    ),
+    Mutant(
+        "one-long-wait",
+        "the main thread waits in one go, whatever signal came before",
+        (
+            Edit("heeding_signals", "(timeout is not None and timeout <= LOOK) or not hears_signals()", "True"),
+            Edit("Transport.__init__", "self._waits_in_kernel and hears_signals()", "False"),
+        ),
+        "test_process.py -k does_not_wake",
     ),
     Mutant(
         "compiled-no-writers-role",
