@@ -426,10 +426,10 @@ static int module_traverse(PyObject *object, visitproc visit, void *arg) {
 
 static int module_clear(PyObject *object) {
     Module *module = PyModule_GetState(object);
-    PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->deque, &module->inbox, &module->take_in, &module->note_end,
-                        &module->leave_reading, &module->leave_writing, &module->send_rest, &module->bail,
-                        &module->append, &module->extend, &module->popleft, &module->locked, &module->wait,
-                        (PyObject **)&module->events.class, &module->events.name};
+    PyObject **all[] = {(PyObject **)&module->lock_type, &module->urandom, &module->deque, &module->take_in,
+                        &module->note_end, &module->leave_reading, &module->leave_writing, &module->send_rest,
+                        &module->bail, &module->append, &module->extend, &module->popleft, &module->locked,
+                        &module->wait, &module->inbox, (PyObject **)&module->events.class, &module->events.name};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) Py_CLEAR(*all[i]);
     return 0;
 }

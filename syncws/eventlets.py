@@ -16,7 +16,7 @@ import eventlet.patcher
 import eventlet.semaphore
 import eventlet.tpool
 
-from .runtime import READ, Lock, Runtime, Waiter
+from .runtime import Lock, Runtime, Waiter
 
 
 class EventletRuntime(Runtime):
@@ -67,7 +67,7 @@ class EventletRuntime(Runtime):
         return getattr(eventlet.patcher.original("os"), name)  # type: ignore[no-any-return]
 
 
-class EventletWaiter:
+class EventletWaiter(Waiter):
     """Waits in the hub. That lets only one green thread wait for a descriptor, in one direction: each gets its own."""
 
     __slots__ = ("_descriptor",)
@@ -88,9 +88,6 @@ class EventletWaiter:
             happened = own.poll(0)
         # An error or a hang-up makes every direction worth a try, which then finds out what it is.
         return ((happened[0][1] & events) or events) if happened else 0
-
-    def data_wait(self) -> tuple[Any, Any]:
-        return self, READ
 
     def close(self) -> None:
         pass

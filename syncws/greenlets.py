@@ -74,7 +74,7 @@ class GreenletRuntime(Runtime):
         return gevent.monkey.get_original("os", name)  # type: ignore[no-any-return, unused-ignore]
 
 
-class HubWaiter:
+class HubWaiter(Waiter):
     """Waits in the hub. Keeps the watcher for reading, the usual one; another wait makes its own."""
 
     __slots__ = ("_descriptor", "_hub", "_reading")
@@ -84,7 +84,7 @@ class HubWaiter:
         self._hub = gevent.get_hub()
         self._reading: Any = None
 
-    def wait(self, events: int, timeout: float | None) -> int:
+    def wait(self, events: int, timeout: float | None = None) -> int:
         watcher = None
         if events == READ:
             watcher, self._reading = self._reading, None

@@ -43,11 +43,14 @@ class Lock(Protocol):
 class Waiter(Protocol):
     """Waits for a descriptor to become ready."""
 
-    def wait(self, events: int, timeout: float | None) -> int:
+    __slots__ = ()
+
+    def wait(self, events: int, timeout: float | None = None) -> int:
         """Wait for READ, WRITE or both; returns those that may be tried now, 0 after `timeout` seconds."""
 
     def data_wait(self) -> tuple[Any, Any]:
-        """An object and a value: `object.wait(value)` is `wait(READ, None)`, in as few steps as can be."""
+        """An object and a value: `object.wait(value)` is `wait(READ)`, in as few steps as can be."""
+        return self, READ
 
     def close(self) -> None:
         """Forget the descriptor; nobody waits any more."""
@@ -148,7 +151,7 @@ def heeding_signals(wait: Callable[[float | None], T], timeout: float | None) ->
             return answer
 
 
-class ThreadWaiter:
+class ThreadWaiter(Waiter):
     """Waits in poll(2). Any number of threads may wait at once: each makes its own poll object."""
 
     __slots__ = ("_descriptor",)
@@ -168,9 +171,6 @@ class ThreadWaiter:
         # An error or a hang-up makes every direction worth a try, which then finds out what it is.
         happened = ready[0][1]
         return happened & events or events
-
-    def data_wait(self) -> tuple[Any, Any]:
-        return self, READ
 
     def close(self) -> None:
         pass

@@ -62,16 +62,21 @@ def _server(stack: Any, answer: Any, extra: bytes, small: bool, options: Any) ->
 
 
 class Journal:
-    """What the listeners of a socket were told, in order: types, or messages."""
+    """What the listeners of a socket were told, in order: types, or messages.
+
+    Without a socket, `note` is for whoever makes one to pass as a listener.
+    """
 
     def __init__(self, ws: Any, *types: str) -> None:
         self.told: list[Any] = []
         self.events: list[Any] = []
         self.states: list[int] = []
+        if ws is None:
+            return
         for type in types or ("open", "message", "error", "close"):
-            ws.addEventListener(type, self._note)
+            ws.addEventListener(type, self.note)
 
-    def _note(self, event: Any) -> None:
+    def note(self, event: Any) -> None:
         self.states.append(event.target.readyState)
         self.events.append(event)
         self.told.append(event.data if event.type == "message" else event.type)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +65,28 @@ def complaints(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not (line.startswith(hub) and "syncws" not in line)]
 
 
+@contextlib.contextmanager
+def client(source: str, body: str) -> Iterator[Program]:
+    """A client that has said it is ready, and its peer, who says nothing."""
+    with world.raw_listener() as listener:
+        accepting = spawn(Peer.accept, listener)
+        with Program(source.format(body=body), listener.getsockname()[1]) as program, accepting.result():
+            assert program.line() == "ready"
+            yield program
+
+
 # -- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", WAITS.values(), ids=WAITS.keys())
 def test_ctrl_c_ends_a_client(body: str) -> None:
     def interrupt() -> float:
-        with world.raw_listener() as listener:
-            accepting = spawn(Peer.accept, listener)
-            with Program(CLIENT.format(body=body), listener.getsockname()[1]) as program, accepting.result():
-                assert program.line() == "ready"
-                eventually(lambda: asleep(program))
-                began = time.monotonic()
-                program.signal(signal.SIGINT)
-                status, said, complained = program.end()
-                took = time.monotonic() - began
+        with client(CLIENT, body) as program:
+            eventually(lambda: asleep(program))
+            began = time.monotonic()
+            program.signal(signal.SIGINT)
+            status, said, complained = program.end()
+            took = time.monotonic() - began
         assert (status, said.strip(), complaints(complained)) == (0, "interrupted", [])
         return took
 
@@ -99,13 +107,10 @@ UNHEARD = CLIENT.replace(
 def test_a_ctrl_c_that_does_not_wake_the_main_thread_is_heard_all_the_same(body: str) -> None:
     # It hits another thread here. One that comes just before the wait, when the GIL is given away, is no different.
     def interrupt() -> float:
-        with world.raw_listener() as listener:
-            accepting = spawn(Peer.accept, listener)
-            with Program(UNHEARD.format(body=body), listener.getsockname()[1]) as program, accepting.result():
-                assert program.line() == "ready"
-                began = time.monotonic()
-                assert program.end() == (0, "interrupted\n", "")
-                return time.monotonic() - began
+        with client(UNHEARD, body) as program:
+            began = time.monotonic()
+            assert program.end() == (0, "interrupted\n", "")
+            return time.monotonic() - began
 
     quick(interrupt)
 
@@ -150,13 +155,10 @@ def test_ctrl_c_ends_a_server_with_a_hundred_connections(accept: str, close_time
 
 def test_a_ctrl_c_nobody_catches_is_one_traceback() -> None:
     source = CLIENT.replace("except KeyboardInterrupt:\n    say(\"interrupted\")\n", "")
-    with world.raw_listener() as listener:
-        accepting = spawn(Peer.accept, listener)
-        with Program(source.format(body=WAITS["with"]), listener.getsockname()[1]) as program, accepting.result():
-            assert program.line() == "ready"
-            eventually(lambda: asleep(program))
-            program.signal(signal.SIGINT)
-            status, _, complained = program.end()
+    with client(source, WAITS["with"]) as program:
+        eventually(lambda: asleep(program))
+        program.signal(signal.SIGINT)
+        status, _, complained = program.end()
     assert status in (-signal.SIGINT, 128 + signal.SIGINT)
     assert complained.count("Traceback") <= (2 if world.GREEN else 1) and "Exception" not in complained
     assert complained.rstrip().endswith("KeyboardInterrupt")

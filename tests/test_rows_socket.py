@@ -300,17 +300,13 @@ def test_error_is_told_once_it_is_not_open_and_close_when_closed(side: str) -> N
 
 def test_a_handshake_that_fails_is_told_while_closing_and_then_closed() -> None:
     with serving({"/there": world.echo}) as server:
-        told: list[tuple[Any, int]] = []
-
-        def note(event: Any) -> None:
-            told.append((event, event.target.readyState))
-
+        journal = Journal(None)
         # Listeners that come later may be told when all is over.
-        ws = Socket(url_of(server, "/elsewhere"), blocking=False, onerror=note, onclose=note)
-        assert ws.wait_closed(PATIENCE)
-        (error, during), (close, after) = told
-        assert (error.type, error.error.status, during) == ("error", 404, syncws.CLOSING)
-        assert (close.type, close.code, close.wasClean, after) == ("close", 1006, False, syncws.CLOSED)
+        ws = Socket(url_of(server, "/elsewhere"), blocking=False, onerror=journal.note, onclose=journal.note)
+        assert end_of(ws, journal) == (1006, "", False)
+        assert journal.told == ["error", "close"]
+        assert journal.states == [syncws.CLOSING, syncws.CLOSED]
+        assert journal.last("error").error.status == 404
 
 
 # -- reading on after our close -----------------------------------------------------------------------------------

@@ -108,8 +108,12 @@ def test_a_signal_that_another_thread_is_hit_by_is_noticed() -> None:
 import signal, threading, time
 from world import Server, echo
 def strike():
-    time.sleep(0.2)
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL or not waiting():
+        time.sleep(0.001)
     signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+def waiting():
+    caller = sys._current_frames()[threading.main_thread().ident].f_back
+    return caller is not None and caller.f_code.co_name == "heeding_signals"
 server = Server(echo, host="127.0.0.1", port=0)
 server.on("listening", lambda: threading.Thread(target=strike, daemon=True).start())
 server.serve_forever()
