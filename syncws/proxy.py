@@ -184,10 +184,10 @@ def _check_socks_userinfo(scheme: str, user: str, password: str) -> None:
 
 
 def _from_environment(address: Address) -> Proxy | None:
-    from urllib.request import getproxies  # dear to import, and needed here only
-
     if _is_loopback(address.host):
         return None
+    from urllib.request import getproxies  # dear to import, and needed here only
+
     told = getproxies()
     url = told.get("https" if address.secure else "http") or told.get("all")
     if not url or _is_excepted(address, told):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,6 +211,12 @@ def test_open_connections_do_not_hold_up_the_exit(accept: str, end: str) -> None
 
 # -- fork ----------------------------------------------------------------------------------------------------------
 
+# Threads that change one dictionary, forks, and no syncws: after one to a hundred forks a child waits for ever for that
+# dictionary, or for sys.modules at its exit. The lock in it was another thread's, who is not there any more.
+calm_without_the_gil = pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="free-threaded CPython 3.13 forks with the locks of objects that other threads hold",
+)
 
 FORK = """
 import threading, time, warnings
@@ -292,17 +299,20 @@ say("parent done")
 TRAFFIC = """
 server = Server(world.echo, host="127.0.0.1", port=0).start()
 url = world.url_of(server)
-over = []
+over, begun = [], []
 def talk():
     with Socket(url) as ws:
         number = 0
         while not over:
             exchange(ws, str(number) * 1000)
             number += 1
+            if number == 1:
+                begun.append(True)
         assert ws.close_code is None
     assert ws.close_code == 1000
     return number
 talking = [spawn(talk) for _ in range(4)]
+eventually(lambda: len(begun) == 4)
 for _ in range(10):
     assert joined(in_child(lambda: None)) == 0
 over.append(True)
@@ -351,8 +361,12 @@ say("parent done")
 
 @pytest.mark.parametrize(
     ("source", "children"),
-    [(STRANGER, 3), (TRAFFIC, 10), (LISTEN_FIRST, 2), (CORKED, 1)],
-    ids=["strangers", "traffic", "listen first", "corked"],
+    [
+        pytest.param(STRANGER, 3, id="strangers"),
+        pytest.param(TRAFFIC, 10, id="traffic", marks=calm_without_the_gil),
+        pytest.param(LISTEN_FIRST, 2, id="listen first"),
+        pytest.param(CORKED, 1, id="corked"),
+    ],
 )
 @pytest.mark.timeout(120)
 def test_a_fork_leaves_the_parent_its_connections(source: str, children: int) -> None:
