@@ -16,6 +16,7 @@ handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key
 connection.request("GET", "/", headers=handshake)
 answer = connection.getresponse()
 if answer.status != 101:
+    answer.close()
     connection.close()
     sys.exit(f"refused: {answer.status} {answer.reason}")
 

@@ -1,9 +1,9 @@
 /* The short path of a message, compiled: one read, or one write, on a plain socket when nothing is the matter.
 
    The base class of a connection. It holds what the short paths look at, as attributes that the Python layers above
-   read and write, too; port.py is its twin, which has the attributes alone: the layers go their long way then, which
-   is the definition. Nothing is decided here that they decide: whatever is not the usual case is left to them, with
-   the role that was taken, or untouched.
+   read and write, too. port.py is its twin, for threads. The definition is the long way, by the layers: nothing is
+   decided here that they decide, and whatever is not the usual case is left to them, with the role that was taken, or
+   untouched.
 
    The state lock is this module's own, so that it can be taken without a call. All of `Port` that is guarded by it is
    touched with the lock only; the rest belongs to whoever has the reader's or the writer's role. */

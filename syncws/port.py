@@ -1,9 +1,8 @@
-"""What the short path of a message looks at, and that path where it is compiled.
+"""What the short path of a message looks at, and that path: in Python, or compiled where that can be had.
 
-Rank 1: the base of all layers of a connection. `_port.c` has the same attributes, and does a read or a write on a plain
-socket by itself when nothing is the matter: no other caller, no listener's event, no control frame, whole messages.
-Among greenlets it waits in the hub, as the layers do. In everything else, and everywhere else, the layers do it, and
-they are the definition.
+Rank 1, under the layers of a connection: a read or a write on a plain socket in a single step, when nothing is the
+matter: no other caller, no listener's event, no control frame, whole messages. In everything else the layers do it, and
+they are the definition. `_port.c` does the same, faster, and among greenlets, too: there it waits in the hub.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import importlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .buffers import SMALL_BUFFER
 from .events import MessageEvent, message_event
-from .frames import COMPILED
+from .frames import BINARY, COMPILED, TEXT, decode, encode
 from .runtime import Lock, Runtime
 
 __all__ = ["Port", "message_event", "new_lock"]
@@ -24,8 +24,13 @@ if COMPILED:
     with contextlib.suppress(ImportError):  # a system that has no such sockets
         _port = importlib.import_module("._port", __package__)
 
+_UNTOUCHED = 0xF0  # no frame begins so
+_MOST_SENT = 4096  # bytes or characters that are sent so
+_OPCODES = {str: TEXT, bytes: BINARY}
+
+
 class Port:
-    """The attributes of the layers above that a short path needs; see there what each is."""
+    """The attributes of the layers above that a short path needs, see there what each is; and the short paths."""
 
     #: bytes read from the transport since the handshake, framing included
     bytes_received: int = 0
@@ -58,6 +63,17 @@ class Port:
     # The writer's:
     _out: list[Any]
     _plain: bool = False  # a message needs nothing but framing
+    # What the layers above do:
+    _receive: Any
+    _take_in: Any
+    _note_end: Any
+    _leave_reading: Any
+    _abort: Any
+    _bail: Any
+    _transport: Any
+    _sender: Any
+    _send_rest: Any
+    _leave_writing: Any
 
     def _read_alone(self, role: object = None, /) -> Any:
         """Read once, as long as it takes, if nobody reads and nothing is the matter.
@@ -65,11 +81,93 @@ class Port:
         Returns a message if there is one. With a `role` to read by, all go into the inbox instead, and what is returned
         means nothing.
         """
-        return None
+        holder = role or object()
+        buffer = self._buffer
+        message: Any = None
+        try:
+            with self._lock:
+                if not self._calm or self._reader is not None or not self._between or self._short_descriptor < 0:
+                    return None
+                buffer = self._buffer
+                if self._green or self._inbox or self._happenings or len(buffer) > SMALL_BUFFER:
+                    return None
+                buffer[0] = _UNTOUCHED
+                self._reader = holder
+            try:
+                count = self._receive(buffer)
+                messages, position = decode(buffer, 0, count, self._server_side, self._max_payload)
+                if not count:
+                    self._note_end()
+                elif position < count or count == len(buffer) or len(messages) > 1 or role is not None:
+                    self._take_in(buffer, count, messages, position)
+                else:
+                    self.bytes_received += count
+                    self._decoded += 1
+                    message = messages[0]
+            except BlockingIOError:
+                pass  # the system's time-out (SO_RCVTIMEO), ours or somebody's: it is not the end
+            except OSError:
+                self._note_end()
+            with self._lock:
+                if self._watched and self._calm and not self._waiting and not self._happenings:
+                    self._reader = None
+                    return message
+            self._leave_reading(holder)
+            return message
+        except BaseException:
+            try:
+                if self._reader is holder:
+                    if buffer[0] != _UNTOUCHED:
+                        self._abort("interrupted while reading")
+                    self._leave_reading(holder)
+            except BaseException:
+                self._bail(holder)
+                raise
+            raise
 
     def _send_alone(self, data: Any, timeout: float | None, /) -> bool:
         """Send a small message if nobody writes and nothing is the matter. False: nothing was done."""
-        return False
+        opcode = _OPCODES.get(data.__class__)
+        if opcode is None or len(data) > _MOST_SENT:
+            return False
+        holder = object()
+        cut = False
+        try:
+            with self._lock:
+                if not self._calm or self._writer is not None or self._message_owner is not None or not self._plain:
+                    return False
+                if self._green or self._out or self._outbox or self._short_descriptor < 0:
+                    return False
+                self._writer = holder
+            frame = encode(opcode, data, True, False, b"" if self._server_side else self._sender.new_key())
+            size = len(frame)
+            cut = True
+            try:
+                sent = self._transport.offer(frame)
+            except OSError:
+                sent = 0  # the next attempt will find it, too
+            if sent < size:
+                self._out.append(memoryview(frame)[sent:])
+                self._send_rest(holder, size, timeout)
+                return True
+            self.bytes_sent += size
+            cut = False
+            with self._lock:
+                if self._calm and not (self._waiting or self._pongs or self._pings or self._out or self._outbox):
+                    self._writer = None
+                    return True
+            self._leave_writing(holder)
+            return True
+        except BaseException:
+            try:
+                if self._writer is holder:
+                    if cut:
+                        self._abort("a frame was cut short")
+                    self._leave_writing(holder)
+            except BaseException:
+                self._bail(holder)
+                raise
+            raise
 
     def _post_alone(self, frame: bytes, /) -> bool:
         """Write a whole frame likewise, without waiting; the attendant writes what the kernel does not take."""

@@ -16,6 +16,9 @@ from .opcodes import BINARY, FIN, KEY_SIZE, LENGTH_16, LENGTH_64, MASKED, RSV1, 
 # Up to here (bytes) one XOR of two integers beats four translated slices.
 _INTEGER_XOR_LIMIT = 400
 
+# A key, as a number of 32 bits, times the number at `n`: the key, `n` times over.
+_REPEATED = [int.from_bytes(b"\1\0\0\0" * n, "little") for n in range(_INTEGER_XOR_LIMIT // 4 + 1)]
+
 _ROOM = 1 << 16  # bytes to be read at once
 
 _pack_16 = struct.Struct("!BBH").pack
@@ -63,9 +66,10 @@ def decode(
     frame, a fragment, a compressed or incomplete frame, an error, more than `limit` bytes (0 = no limit).
     Never raises for what it reads: whatever stopped it is judged by the careful code of the receiver.
     """
-    if not isinstance(buffer, (bytes, bytearray)):
+    if buffer.__class__ is not bytearray and buffer.__class__ is not bytes:
         buffer = bytes(_octets(buffer))
-    _check_bounds(start, end, len(buffer))
+    if not 0 <= start <= end <= len(buffer):
+        _check_bounds(start, end, len(buffer))
     messages: list[tuple[int, str | bytes, bool]] = []
     from_bytes = int.from_bytes
     mask_bit = MASKED if masked else 0
@@ -88,20 +92,22 @@ def decode(
                 if length < shortest:
                     break
             if masked:
-                key = buffer[body : body + 4]
-                body += 4
+                body += KEY_SIZE
             stop = body + length
             if stop > end or length > limit:
                 break
-            payload = buffer[body:stop]
-            if masked:
-                if length <= _INTEGER_XOR_LIMIT:
-                    # `mask` written out: a call would cost as much as the XOR.
-                    pad = (key * (length + 3 >> 2))[:length]
-                    number = from_bytes(payload, "little") ^ from_bytes(pad, "little")
-                    payload = number.to_bytes(length, "little")
-                else:
-                    payload = _xor(payload, bytes(key))
+            if not masked:
+                payload = buffer[body:stop]
+            elif length <= _INTEGER_XOR_LIMIT:
+                # `mask` written out, key and payload as one number: a call would cost as much as the XOR.
+                number = from_bytes(buffer[body - KEY_SIZE : stop], "little")
+                words = length + 3 >> 2
+                number = number >> 32 ^ (number & 0xFFFFFFFF) * _REPEATED[words]
+                payload = number.to_bytes(words << 2, "little")
+                if length & 3:
+                    payload = payload[:length]
+            else:
+                payload = _xor(buffer[body:stop], bytes(buffer[body - KEY_SIZE : body]))
             messages.append((opcode, payload.decode() if opcode == TEXT else bytes(payload), False))
             start = stop
     except UnicodeDecodeError:
@@ -113,7 +119,8 @@ def encode(opcode: int, payload: str | BytesLike, fin: bool, rsv1: bool, key: by
     """Make one frame; text is encoded as UTF-8, and what has a `key` (4 bytes, else b"") is masked."""
     if not 0 <= opcode <= 15:
         raise ValueError(f"expected an opcode of 0-15, got {opcode}")
-    _check_key(key)
+    if key.__class__ is not bytes or key:
+        _check_key(key)
     if isinstance(payload, str):
         payload = payload.encode()
     elif not isinstance(payload, (bytes, bytearray)):

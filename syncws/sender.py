@@ -72,7 +72,7 @@ class Sender:
         text that is not Unicode; nothing has happened then.
         """
         # The key comes first: if making it fails, the compressor must not have seen what the peer never will.
-        key = self._new_key() if (self._masked if mask is None else mask) else b""
+        key = self.new_key() if (self._masked if mask is None else mask) else b""
         if fin and self._deflater is None and not self._open and (payload.__class__ is str or len(payload) <= _SMALL):
             return (encode(opcode, payload, True, False, key),)
         if isinstance(payload, str):
@@ -106,9 +106,10 @@ class Sender:
         if len(payload) > MAX_CONTROL_PAYLOAD:
             raise ValueError(f"expected at most 125 bytes in a control frame, got {len(payload)}")
         masked = self._masked if mask is None else mask
-        return encode(opcode, payload, True, False, self._new_key() if masked else b"")
+        return encode(opcode, payload, True, False, self.new_key() if masked else b"")
 
-    def _new_key(self) -> bytes:
+    def new_key(self) -> bytes:
+        """The key of the next frame."""
         # RFC 6455 section 5.3: a fresh key for every frame, from a strong source of entropy.
         if self._generate_mask is not None:
             return self._generated_key(self._generate_mask)

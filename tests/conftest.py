@@ -72,9 +72,11 @@ def quick_ticks() -> Any:
 
 @pytest.fixture
 def unattended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attendant minds no connection, and helps nobody out; its timers go on."""
+    """The attendant minds no connection, and helps nobody out; its timers go on. Nor does looking for signals."""
+    from syncws import transport
     from syncws.attendant import Attendant
 
+    monkeypatch.setattr(transport, "hears_signals", lambda: False)
     monkeypatch.setattr(Attendant, "_tend", lambda self, charge, ticked: self._watched.add(charge))
 
 

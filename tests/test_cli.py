@@ -31,6 +31,11 @@ def echo_url():
         yield server.url()
 
 
+def needs_its_world(kind):
+    if "--gevent" in KINDS[kind]:
+        pytest.importorskip("gevent")
+
+
 def port_of(url):
     return int(re.search(r":(\d+)/", url)[1])
 
@@ -41,8 +46,7 @@ def port_of(url):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_server_ends_quietly_when_it_is_told_to(kind, number):
-    if "--gevent" in KINDS[kind]:
-        pytest.importorskip("gevent")
+    needs_its_world(kind)
     with syncws("serve", "--port", 0, *KINDS[kind]) as server:
         with world.Socket(server.url()) as ws:
             ws.send("hello")
@@ -94,6 +98,7 @@ def test_wrong_arguments_are_explained(arguments):
 
 @pytest.mark.parametrize("kind", ["broadcast", "both"])
 def test_a_broadcast_reaches_all_in_one_order(kind):
+    needs_its_world(kind)
     with syncws("serve", "--port", 0, *KINDS[kind]) as server:
         url = server.url()
         sockets = [world.Socket(url) for _ in range(4)]
@@ -109,6 +114,7 @@ def test_a_broadcast_reaches_all_in_one_order(kind):
 
 @pytest.mark.parametrize("kind", ["broadcast", "both"])
 def test_a_client_that_does_not_read_does_not_stop_a_broadcast(kind):
+    needs_its_world(kind)
     with syncws("serve", "--port", 0, *KINDS[kind]) as server:
         url = server.url()
         with socket.socket() as dead, world.Socket(url, compression=False) as ws:

@@ -107,6 +107,7 @@ def test_a_ping_and_a_pong_are_told_with_their_payload(side: str, read: bool, re
             spawn(ws.recv)
             eventually(lambda: ws._reader)
         peer.send(PING, b"a")
+        eventually(lambda: journal.told == ["ping"])  # and not only when more comes
         peer.send(PONG, b"b")
         eventually(lambda: journal.told == ["ping", "pong"])
         assert [event.data for event in journal.events] == [b"a", b"b"]

@@ -216,7 +216,10 @@ MUTANTS = (
     Mutant(
         "no-look-at-the-inbox",
         "a `recv` reads although another caller's read has left a message",
-        (Edit("_read_once", "self._reader is not None or not self._calm or self._inbox", "self._reader is not None"),),
+        (
+            Edit("_read_once", "self._reader is not None or not self._calm or self._inbox", "self._reader is not None"),
+            Edit("Port._read_alone", "self._inbox", "False"),
+        ),
         "test_socket_receiving.py -k left_lying",
     ),
     Mutant(
@@ -227,6 +230,30 @@ MUTANTS = (
             Edit("Transport.__init__", "self._waits_in_kernel and hears_signals()", "False"),
         ),
         "test_process.py -k does_not_wake",
+    ),
+    Mutant(
+        "short-no-writers-role",
+        "the short path in Python writes while somebody writes",
+        (Edit("Port._send_alone", "self._writer is not None", "False"),),
+        "test_socket_sending.py -k one_message_at_a_time",
+    ),
+    Mutant(
+        "short-no-readers-role",
+        "the short path in Python reads while somebody reads",
+        (Edit("Port._read_alone", "self._reader is not None", "False"),),
+        "test_socket_receiving.py -k reads_on",
+    ),
+    Mutant(
+        "short-nobody-woken",
+        "the short path in Python does not tell those who wait for the reader's role",
+        (Edit("Port._read_alone", "not self._waiting", "True"),),
+        "test_socket_receiving.py -k reads_on",
+    ),
+    Mutant(
+        "short-event-forgotten",
+        "the short path in Python leaves without telling what came with the messages",
+        (Edit("Port._read_alone", "not self._happenings", "True"),),
+        "test_socket_control.py -k are_told",
     ),
     Mutant(
         "compiled-no-writers-role",
