@@ -130,39 +130,35 @@ class Port:
         opcode = _OPCODES.get(data.__class__)
         if opcode is None or len(data) > _MOST_SENT:
             return False
-        holder = object()
+        holder: object = None
         cut = False
         try:
+            # All under the lock, for it does not wait; so nobody has to be told that the role is free again.
             with self._lock:
                 if not self._calm or self._writer is not None or self._message_owner is not None or not self._plain:
                     return False
                 if self._green or self._out or self._outbox or self._short_descriptor < 0:
                     return False
-                self._writer = holder
-            frame = encode(opcode, data, True, False, b"" if self._server_side else self._sender.new_key())
-            size = len(frame)
-            cut = True
-            try:
-                sent = self._transport.offer(frame)
-            except OSError:
-                sent = 0  # the next attempt will find it, too
-            if sent < size:
-                self._out.append(memoryview(frame)[sent:])
-                self._send_rest(holder, size, timeout)
-                return True
-            self.bytes_sent += size
-            cut = False
-            with self._lock:
-                if self._calm and not (self._waiting or self._pongs or self._pings or self._out or self._outbox):
-                    self._writer = None
+                frame = encode(opcode, data, True, False, b"" if self._server_side else self._sender.new_key())
+                size = len(frame)
+                cut = True
+                try:
+                    sent = self._transport.offer(frame)
+                except OSError:
+                    sent = 0  # the next attempt will find it, too
+                if sent == size:
+                    self.bytes_sent += size
+                    cut = False
                     return True
-            self._leave_writing(holder)
+                holder = self._writer = object()
+                self._out.append(memoryview(frame)[sent:])
+            self._send_rest(holder, size, timeout)
             return True
         except BaseException:
             try:
-                if self._writer is holder:
-                    if cut:
-                        self._abort("a frame was cut short")
+                if cut and (holder is None or self._writer is holder):
+                    self._abort("a frame was cut short")
+                if holder is not None:
                     self._leave_writing(holder)
             except BaseException:
                 self._bail(holder)

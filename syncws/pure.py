@@ -19,6 +19,8 @@ _INTEGER_XOR_LIMIT = 400
 # A key, as a number of 32 bits, times the number at `n`: the key, `n` times over.
 _REPEATED = [int.from_bytes(b"\1\0\0\0" * n, "little") for n in range(_INTEGER_XOR_LIMIT // 4 + 1)]
 
+_OCTETS = [bytes((octet,)) for octet in range(256)]
+
 _ROOM = 1 << 16  # bytes to be read at once
 
 _pack_16 = struct.Struct("!BBH").pack
@@ -131,7 +133,9 @@ def encode(opcode: int, payload: str | BytesLike, fin: bool, rsv1: bool, key: by
     if length < LENGTH_16:
         # `write_header` written out: most messages are short.
         first = opcode | (FIN if fin else 0) | (RSV1 if rsv1 else 0)
-        return bytes((first, (MASKED if key else 0) | length)) + key + payload
+        if not key:
+            return _OCTETS[first] + _OCTETS[length] + payload
+        return _OCTETS[first] + _OCTETS[MASKED | length] + key + payload
     return write_header(opcode, length, fin, rsv1, key) + payload
 
 
