@@ -20,7 +20,6 @@ if answer.status != 101:
     connection.close()
     sys.exit(f"refused: {answer.status} {answer.reason}")
 
-incoming = answer.fp
 with answer, connection.sock as sock, sock.makefile("wb") as outgoing:
     message = syncws.Message(syncws.TEXT)  # masked, as a client's must be
     message.json({"by": "hand", "kind": "text"})
@@ -36,5 +35,5 @@ with answer, connection.sock as sock, sock.makefile("wb") as outgoing:
     close.send_to(outgoing)
 
     while message.type != syncws.CLOSE:
-        message.read_from(incoming)
+        message.read_from(answer.fp)
         print(message.type, message.length, message.data)

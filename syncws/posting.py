@@ -97,20 +97,25 @@ class Posting(Outgoing):
         """
         if self._plain and self._post_alone(frame):
             return
-        with self._lock:
-            if self._state != OPEN:
-                return
-            waiting = self._waiting_posts()
-            slow = waiting > 0 and waiting + len(frame) > max_backlog
-            if not slow:
-                if self._outbox is None:
-                    self._outbox = deque()
-                self._outbox.append(frame)
-                self._backlog += len(frame)
+        first = slow = False
+        try:
+            with self._lock:
+                if self._state != OPEN:
+                    return
+                waiting = self._waiting_posts()
+                slow = waiting > 0 and waiting + len(frame) > max_backlog
+                if not slow:
+                    first = not self._outbox
+                    if self._outbox is None:
+                        self._outbox = deque()
+                    self._outbox.append(frame)
+                    self._backlog += len(frame)
+        finally:
+            # Behind another, it leaves with that: who has posted the first flushes, or the attendant does what is left.
+            if first:
+                self._flush()
         if slow:
             self._start_closing(encode_close(_TOO_SLOW, "too slow"), unposted=True)
-        else:
-            self._flush()
 
     def _waiting_posts(self) -> int:
         """With the state lock: bytes that the peer lags behind. Not those of a `send` at work, nor the corked."""
