@@ -21,6 +21,15 @@ from syncws import ConnectionClosed
 
 pytestmark = stress_rounds.marks()
 
+
+
+@pytest.fixture(autouse=True)
+def strikes_that_python_ignores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that falls into a finalizer or a weak reference's callback, such as threading's, goes no further."""
+    told = sys.unraisablehook
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: what.exc_type is KeyboardInterrupt or told(what))
+
+
 each_side = pytest.mark.parametrize("side", ["client", "server"])
 each_stream = pytest.mark.parametrize("stream", ["tcp", "tls"])
 
