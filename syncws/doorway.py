@@ -69,7 +69,7 @@ class Doorway:
         except HandshakeError as error:
             return self._decline(environ, start_response, error, request)
         if takeover.announce is None:
-            return _ended(start_response, self._enter(takeover, welcome))
+            return _ended(start_response, self._enter(takeover, welcome), takeover)
         self._enter(takeover, welcome, functools.partial(takeover.announce, start_response))
         return []
 
@@ -238,9 +238,11 @@ def _made(method: str, target: str, fields: Any, **details: Any) -> Request:
         raise HandshakeError("malformed HTTP request", status=400) from error
 
 
-def _ended(start_response: StartResponse, response: Response) -> list[bytes]:
+def _ended(start_response: StartResponse, response: Response, takeover: Takeover | None = None) -> list[bytes]:
     """Of what was answered over the connection, which is shut, the server learns the status, for its log."""
-    start_response(status_line(response), [])
+    write = start_response(status_line(response), [])
+    if takeover is not None:
+        takeover.finish(write)
     return []
 
 

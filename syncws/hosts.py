@@ -7,6 +7,7 @@ request. The socket stays the server's; see `borrowed` for how a connection ends
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -34,7 +35,7 @@ _INSTEAD = (
 )
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     pass
 
 
@@ -45,6 +46,7 @@ class Takeover:
     sock: connected; what looks like a socket (`recv send settimeout gettimeout shutdown fileno`) will do. early: bytes
     behind the request that the server has read. release: called when the session is over and the connection shut.
     announce: sends the 101 where the server must do that, given a Response; the default sends it over the socket.
+    finish: called behind that, as a WSGI application, with what `start_response` returned for the server's log.
     """
 
     sock: Any
@@ -52,6 +54,7 @@ class Takeover:
     release: Callable[[], object] = _nothing
     announce: Callable[[StartResponse, Response], object] | None = None
     greenlets: bool = False  # gevent's, also if the socket is none of gevent's
+    finish: Callable[[Any], object] = _nothing
 
     def runtime(self) -> Runtime:
         """The world that the server lives in."""
@@ -212,7 +215,21 @@ def _take_input(environ: Environ, allow: Container[str]) -> Takeover:
     found = _buffered(environ.get("wsgi.input"))
     assert found is not None  # by `matches`
     reader, sock = found
-    return Takeover(sock, drained(reader, sock))
+    cheroots = type(reader).__module__.startswith("cheroot.")
+    return Takeover(sock, drained(reader, sock), finish=_close_cheroots_writer if cheroots else _nothing)
+
+
+def _close_cheroots_writer(write: Any) -> None:
+    # It keeps the head that it cannot write to a connection that is shut, and tries again when it is collected: since
+    # 3.13 Python reports that.
+    request = getattr(getattr(write, "__self__", None), "req", None)
+    writer = getattr(getattr(request, "conn", None), "wfile", None)
+    if request is not None and writer is not None:
+        request.close_connection = True
+        with contextlib.suppress(OSError):
+            write(b"")
+        with contextlib.suppress(OSError):
+            writer.close()
 
 
 def _buffered(stream: Any) -> tuple[Any, Any] | None:

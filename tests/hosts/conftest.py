@@ -21,6 +21,13 @@ from launch import MATRIX, Host, available  # noqa: E402
 _AHEAD = 3
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whoever comes first waits until uWSGI is built, which takes minutes on a busy machine."""
+    case = getattr(item, "callspec", None)
+    if case is not None and "uwsgi" in case.params.values():
+        item.add_marker(pytest.mark.timeout(uwsgi_program.BUILD + 60))
+
+
 class Fleet:
     """Servers by name; started in the order of the matrix, some before they are asked for."""
 

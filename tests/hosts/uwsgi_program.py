@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-BUILD = 150  # seconds
+BUILD = 240  # seconds
 _CACHE = Path(__file__).resolve().parent.parent.parent / ".cache"
 _FOLDER = _CACHE / f"uwsgi-{sys.version_info[0]}.{sys.version_info[1]}"
 _PATH = os.pathsep.join([sysconfig.get_path("scripts"), str(_FOLDER / "bin"), os.environ.get("PATH", "")])
