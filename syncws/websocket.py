@@ -79,8 +79,11 @@ class Connection(Tended):
             with self._lock:
                 if self._aborted:
                     raise ConnectionAbortedError("closed before the connection was established")
-                # As the writer from here on: whatever is sent stands behind the answer.
+                # As the writer from here on: whatever is sent stands behind the answer. And as the reader, if something
+                # came with the handshake: who waits for the opening must not read what comes behind that.
                 self._writer = role
+                if opening.leftover:
+                    self._reader = role
                 self._state = OPEN
                 self._calm = True
                 self._changed.notify_all()
@@ -90,6 +93,8 @@ class Connection(Tended):
             if opening.answer:
                 self._write((opening.answer,), opening.deadline)
             self.bytes_sent = 0
+            if opening.leftover:
+                self._take_in(bytearray(opening.leftover), len(opening.leftover))
         except HandshakeError:
             self._disown()
             raise
@@ -99,10 +104,10 @@ class Connection(Tended):
         finally:
             try:
                 self._leave_writing(role)
+                self._leave_reading(role)
             except BaseException:
                 self._bail(role)
                 raise
-        self._feed_leftover(opening.leftover)
         self._start_keepalive()
         self._watch()
         self._ensure_loop()
@@ -115,7 +120,7 @@ class Connection(Tended):
             self._calm = False
             self._released = self._done = True
             owners.discard(self._reference)
-            self._writer = None
+            self._writer = self._reader = None
             self._happenings.clear()
 
     def _equip(self, opening: Opening) -> None:
@@ -131,17 +136,6 @@ class Connection(Tended):
         # For the short paths, which know one framing only:
         self._plain, self._between = self._sender.plain, self._receiver.between
         self._max_payload = options.max_payload
-
-    def _feed_leftover(self, leftover: bytes) -> None:
-        role = object()
-        try:
-            with self._lock:
-                if not leftover or not self._may_read():
-                    return
-                self._reader = role
-            self._take_in(bytearray(leftover), len(leftover))
-        finally:
-            self._leave_reading(role)
 
     def _disinherit(self) -> None:
         super()._disinherit()

@@ -12,6 +12,7 @@ from peer import CLOSE, TEXT, Peer, accept_of, close_payload, frame
 from world import PATIENCE, Socket, eventually, raw_listener, sleep, spawn
 
 import syncws
+from syncws.websocket import Connection
 
 # -- the two constructors ----------------------------------------------------------------------------------------
 
@@ -59,6 +60,21 @@ def test_a_reader_may_wait_for_the_opening() -> None:
         waiting = spawn(ws.recv, PATIENCE)
         with pytest.raises(TimeoutError):
             ws.recv(0.05)
+        peer.answer(extra=frame(TEXT, b"early"))
+        assert waiting.result() == "early"
+
+
+def test_who_waits_for_the_opening_does_not_get_past_what_came_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave = Connection._leave_writing
+
+    def leave_late(ws: Any, role: object) -> None:
+        sleep(0.1)  # the one who waits is faster
+        leave(ws, role)
+
+    monkeypatch.setattr(Connection, "_leave_writing", leave_late)
+    with halfway() as (ws, peer):
+        waiting = spawn(ws.recv, PATIENCE)
+        eventually(lambda: ws._waiting)
         peer.answer(extra=frame(TEXT, b"early"))
         assert waiting.result() == "early"
 
