@@ -283,12 +283,11 @@ def test_close_may_terminate_or_leave_the_clients(kind: str, clients: str) -> No
 
 @one_kind_each
 def test_a_handler_that_raises_ends_its_connection_with_1011(kind: str, caplog: Any) -> None:
-    caplog.expected_errors = 1
-
     def fail(ws: Any, request: Any) -> None:
         raise RuntimeError("a test's")
 
     with attached(kind, fail) as (host, _):
+        caplog.expected_errors = 1
         with Peer.connect(host) as peer:
             peer.expect_close(1011)
             peer.expect_end()
