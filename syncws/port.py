@@ -17,14 +17,15 @@ from .events import MessageEvent, message_event
 from .frames import BINARY, COMPILED, TEXT, decode, encode
 from .runtime import Lock, Runtime
 
-__all__ = ["Port", "message_event", "new_lock"]
+__all__ = ["UNTOUCHED", "Port", "message_event", "new_lock"]
 
 _port: Any = None
 if COMPILED:
     with contextlib.suppress(ImportError):  # a system that has no such sockets
         _port = importlib.import_module("._port", __package__)
 
-_UNTOUCHED = 0xF0  # no frame begins so
+#: in the first byte of a buffer: nothing was read into it, for no frame begins so
+UNTOUCHED = 0xF0
 _MOST_SENT = 4096  # bytes or characters that are sent so
 _OPCODES = {str: TEXT, bytes: BINARY}
 
@@ -91,7 +92,7 @@ class Port:
                 buffer = self._buffer
                 if self._green or self._inbox or self._happenings or len(buffer) > SMALL_BUFFER:
                     return None
-                buffer[0] = _UNTOUCHED
+                buffer[0] = UNTOUCHED
                 self._reader = holder
             try:
                 count = self._receive(buffer)
@@ -117,7 +118,7 @@ class Port:
         except BaseException:
             try:
                 if self._reader is holder:
-                    if buffer[0] != _UNTOUCHED:
+                    if buffer[0] != UNTOUCHED:
                         self._abort("interrupted while reading")
                     self._leave_reading(holder)
             except BaseException:

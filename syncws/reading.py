@@ -17,11 +17,11 @@ from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .framing import Gathering, MessageReceiver
 from .inbox import Inbox, Unfinished
 from .lifecycle import CLOSED, CONNECTING
+from .port import UNTOUCHED
 from .posting import Posting
 from .receiver import FAILURE, FRAGMENT, Item
 
-_UNTOUCHED = 0xF0  # no frame begins so
-_MARK = os.urandom(8)  # nor anybody's payload
+_MARK = os.urandom(8)  # no payload begins so
 
 
 class Reading(Posting):
@@ -70,7 +70,7 @@ class Reading(Posting):
         if gathering is not None and not self._draining:
             return self._read_payload(gathering, timeout)
         buffer = self._buffer
-        buffer[0] = _UNTOUCHED
+        buffer[0] = UNTOUCHED
         try:
             if timeout is None and len(buffer) <= SMALL_BUFFER:
                 count = self._receive(buffer)
@@ -84,7 +84,7 @@ class Reading(Posting):
             count = 0
         except BaseException:
             # Interrupted in the wait, nothing is lost. Behind it, bytes are, and nothing after them makes sense.
-            if buffer[0] != _UNTOUCHED:
+            if buffer[0] != UNTOUCHED:
                 self._abort("interrupted while reading")
             raise
         if count == 0:

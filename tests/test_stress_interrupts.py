@@ -22,7 +22,6 @@ from syncws import ConnectionClosed
 pytestmark = stress_rounds.marks()
 
 
-
 @pytest.fixture(autouse=True)
 def strikes_that_python_ignores(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that falls into a finalizer or a weak reference's callback, such as threading's, goes no further."""
