@@ -90,7 +90,8 @@ class Dispatching(Incoming):
             with self._lock:
                 if self._dispatcher is not None:
                     return
-                if self._next() is None:
+                due = self._next() is not None
+                if not due:
                     watch = bool(self._happenings)  # a close that hesitates
                     break
                 if self._settle_unheard():
@@ -103,7 +104,7 @@ class Dispatching(Incoming):
         if watch:
             # The thread that is busy in accept() may come to it; if not, the attendant finds another.
             self._watch()
-        elif self._next() is not None:
+        elif due:
             self._spawn(self._tell_all)
 
     def _looper_is_awake(self) -> bool:
@@ -158,12 +159,13 @@ class Dispatching(Incoming):
 
     def _ensure_loop(self) -> None:
         """See to it that a connection with message listeners has a thread that reads for them."""
+        role = None
         with self._lock:
             if not self._needs_loop():
                 return
             if not self._at_home:
                 role = self._looper = object()
-        if self._at_home:
+        if role is None:
             self._watch()
         else:
             self._spawn_loop(role)

@@ -46,43 +46,6 @@ def test_recv_times_out_and_nothing_is_lost(timeout: float, side: str) -> None:
         assert ws.recv(PATIENCE) == "ab"
 
 
-class Preceded:
-    """A lock, before the next taking of which something happens."""
-
-    def __init__(self, lock: Any, happening: Any) -> None:
-        self._lock = lock
-        self._happenings = [happening]
-
-    def __enter__(self) -> Any:
-        for happening in self._happenings:
-            self._happenings = []
-            happening()
-        return self._lock.__enter__()
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._lock.__exit__(*error)
-
-    def locked(self) -> bool:
-        return True  # the compiled path is not for us
-
-
-def test_a_message_that_another_caller_read_meanwhile_is_not_left_lying() -> None:
-    with connected("server") as (ws, peer):
-        peer.send(TEXT, b"first")
-        assert ws.recv(PATIENCE) == "first"
-        peer.send(TEXT, b"second")
-        peer.send(TEXT, b"third")
-        lock = ws._lock
-
-        def another() -> None:
-            ws._lock = lock
-            assert ws.recv(PATIENCE) == "second"
-            eventually(lambda: ws._inbox)  # the third came in the same read, or by the attendant
-
-        ws._lock = Preceded(lock, another)
-        assert spawn(ws.recv).result() == "third"
-
-
 @quick_ticks
 @each_side
 @pytest.mark.parametrize("pause", [0, 1, 100, 5000, 100_000, 300_000, 999_999])
