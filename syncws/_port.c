@@ -225,6 +225,7 @@ static PyObject *port_send_alone(PyObject *object, PyTypeObject *class, PyObject
     if (count != 2) return PyErr_Format(PyExc_TypeError, "expected data and a timeout, got %zd arguments", count);
     PyObject *data = args[0], *encoded = NULL, *result = NULL;
     int opcode = PyUnicode_Check(data) ? TEXT : BINARY, left;
+    if (opcode == TEXT && PyUnicode_GET_LENGTH(data) > MOST_SENT) Py_RETURN_FALSE;
     if (opcode == TEXT && !PyUnicode_IS_COMPACT_ASCII(data)) {
         data = encoded = PyUnicode_AsUTF8String(data);
         if (encoded == NULL) return NULL;

@@ -29,8 +29,8 @@ from .handshake_server import (
     refusal,
     response_bytes,
 )
-from .headers import is_token, shown
-from .options import Options
+from .headers import checked_subprotocols, shown
+from .options import Options, check_bool, check_count
 from .runtime import remaining
 from .transport import Transport
 
@@ -85,23 +85,18 @@ class Admission:
     legacy: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.protocols, str):
-            raise TypeError(f"protocols must be a list of subprotocols, not {self.protocols!r}")
-        for protocol in self.protocols or ():
-            if not is_token(protocol):
-                raise ValueError(f"a subprotocol must be a token, not {protocol!r}")
         if self.origins is not None and self.origins != "same":
             for origin in [self.origins] if isinstance(self.origins, str) else self.origins:
                 normal_origin(origin)
-        if self.accept is not None and not callable(self.accept) and not isinstance(self.accept, Mapping):
-            raise TypeError(f"accept must be callable or a mapping of paths to callables, not {self.accept!r}")
-        if not isinstance(self.legacy, bool):
-            raise TypeError(f"legacy must be True or False, not {self.legacy!r}")
+        _check_accept(self.accept)
+        if self.path is not None and not (isinstance(self.path, str) and self.path.startswith("/")):
+            kind = ValueError if isinstance(self.path, str) else TypeError
+            raise kind(f"path must be a str that begins with /, not {self.path!r}")
+        check_bool("legacy", self.legacy)
+        check_count("max_header_size", self.max_header_size, least=1)
         for name in ("verify_client", "select_subprotocol"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise TypeError(f"{name} must be callable or None, not {getattr(self, name)!r}")
-        if isinstance(self.max_header_size, bool) or not isinstance(self.max_header_size, int):
-            raise TypeError(f"max_header_size must be a number of bytes, not {self.max_header_size!r}")
 
     def serves(self, request: Request) -> bool:
         """Whether it is the path that is served, if only one is."""
@@ -164,10 +159,28 @@ class Admission:
     def _verify(self, request: Request, verify_client: Verifier) -> None:
         info = ClientInfo(origin_of(request), request.secure, request)
         verdict = _asked("verify_client", verify_client, info)
+        if isinstance(verdict, Response) and verdict.status < 200:
+            raise HandshakeError(f"verify_client answered {verdict.status}, which ends no request", status=500)
         if isinstance(verdict, Response):
             raise HandshakeError("verify_client refused", response=verdict, request=request)
         if not verdict:
             raise HandshakeError("not authorized", status=401, request=request)
+
+
+def listed_subprotocols(protocols: Sequence[str] | None) -> tuple[str, ...] | None:
+    """A server's subprotocols; TypeError or ValueError for what is no list of them."""
+    if isinstance(protocols, str):
+        raise TypeError(f"protocols must be a list of subprotocols, not {protocols!r}")
+    return None if protocols is None else tuple(checked_subprotocols(protocols))
+
+
+def _check_accept(accept: object) -> None:
+    if isinstance(accept, Mapping):
+        for path, handler in accept.items():
+            if not isinstance(path, str) or not callable(handler):
+                raise TypeError(f"accept must map paths to callables, not {path!r} to {handler!r}")
+    elif accept is not None and not callable(accept):
+        raise TypeError(f"accept must be callable or a mapping of paths to callables, not {accept!r}")
 
 
 def listed(origins: str | Iterable[str] | None) -> str | tuple[str, ...] | None:

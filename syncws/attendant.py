@@ -65,19 +65,19 @@ class Attendant:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._poller = Poller(runtime)
-        # Guards the five below; never held while anything of a charge is called.
+        # Guards the five below, as far as they change in more than one step; never held while a charge is called.
         self._lock = runtime.lock()
+        self._started = False
         self._timers: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
         self._sweep_at = _SWEEP
-        self._urgent: deque[weakref.ref[Charge]] = deque()
-        self._wakes_at = 0.0
+        self._wakes_at = 0.0  # read without it: who is late rings
+        self._urgent: deque[weakref.ref[Charge]] = deque()  # appended to by all, emptied by us
         # Only the attendant's own thread touches these.
         self._watched: set[weakref.ref[Charge]] = set()
         self._armed: dict[int, weakref.ref[Charge]] = {}
         self._arrivals: deque[weakref.ref[Charge]] = deque()  # appended to by all, emptied by us
         self._next_tick = 0.0
-        self._started = False
         self._closed = False
 
     @property

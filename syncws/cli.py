@@ -17,6 +17,7 @@ from typing import Any
 
 from . import __version__, demo, talk
 from .exchange import Request
+from .frames import COMPILED
 from .server import Server
 from .talk import complain, say, visible
 from .url import join_host
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="syncws: %(message)s")
     try:
         status: int = options.run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -51,7 +53,8 @@ def _leave_output() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("syncws", description="WebSockets from the command line.")
-    parser.add_argument("--version", action="version", version=f"syncws {__version__}")
+    core = "compiled" if COMPILED else "pure Python"
+    parser.add_argument("--version", action="version", version=f"syncws {__version__} ({core})")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="a server: echo, or each message to all clients"))
     _add_connect(commands.add_parser("connect", help="send lines to a server, print what comes"))
@@ -94,14 +97,16 @@ def _add_connect(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
-    return port
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 < seconds <= 1e6:
         raise argparse.ArgumentTypeError("expected a number of seconds, more than 0")
     return seconds

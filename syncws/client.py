@@ -9,18 +9,20 @@ from __future__ import annotations
 import socket as _socket
 import ssl as _ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .events import ErrorEvent
 from .headers import HeaderSource
 from .lifecycle import CLOSED, CLOSING
-from .options import ConnectionOptions, Options, check_binary_type
+from .options import ConnectionOptions, Options, check_binary_type, check_bool
 from .runtime import Runtime, current_runtime
 from .way import Plan, Way
 from .websocket import Connection
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class Socket(Connection):
@@ -76,10 +78,21 @@ class Socket(Connection):
     ) -> None:
         if isinstance(url, Acceptance):
             super().__init__(url.runtime, url.options, server_side=True)
-            self._at_home = True  # until accept() has returned
+            self._home = self._runtime.current()  # until accept() has returned
             return
         settings = Options.of("Socket", {**options, "generate_mask": generate_mask})
         check_binary_type(binaryType)
+        check_bool("blocking", blocking)
+        _check_listeners(
+            onopen=onopen,
+            onmessage=onmessage,
+            onclose=onclose,
+            onerror=onerror,
+            onping=onping,
+            onpong=onpong,
+            onupgrade=onupgrade,
+            onredirect=onredirect,
+        )
         asked = (protocols, origin, headers, settings.deflate, protocol_version)
         plan = Plan.of(url, *asked, ssl, sock, proxy, follow_redirects, max_redirects)
         super().__init__(self._RUNTIME or current_runtime(), settings, server_side=False)
@@ -90,7 +103,7 @@ class Socket(Connection):
         if blocking:
             self._connect(way)
         else:
-            self._spawn(self._connect_behind, way)
+            self._runtime.spawn("syncws-listener", self._survive, self._connect_behind, way)
 
     def _connect(self, way: Way) -> None:
         """Go all the way, or raise and be CLOSED."""
@@ -105,12 +118,13 @@ class Socket(Connection):
         """The same on a thread of its own; failure is an `error` event, then `close`."""
         try:
             self._open(way.go())
-        except Exception as error:
+        except BaseException as error:
             closed = ConnectionAbortedError("closed before the connection was established")
             cause = closed if self._aborted else _untraced(error)
             with self._lock:
                 if self._state == CLOSED:
                     return
+                self._failure = ConnectionAbortedError(str(cause))
                 self._state = CLOSING
                 self._ended = True  # whoever waits for the close must not read in our place
                 self._happenings.clear()
@@ -119,6 +133,8 @@ class Socket(Connection):
             self._tell_all()
             self._give_up(cause)
             self._tell_all()
+            if not isinstance(error, Exception):
+                raise
 
     def _give_up(self, error: BaseException) -> None:
         """The handshake failed: CLOSED."""
@@ -150,7 +166,14 @@ def check_socket_class(value: type[Socket]) -> type[Socket]:
     return value
 
 
-def _untraced(error: Exception) -> Exception:
+def _check_listeners(**listeners: object) -> None:
+    """TypeError for what is neither callable nor None. (The attributes take it for None, as in the HTML standard.)"""
+    for name, listener in listeners.items():
+        if listener is not None and not callable(listener):
+            raise TypeError(f"{name} must be callable or None, not {listener!r}")
+
+
+def _untraced(error: _Error) -> _Error:
     """The error without its tracebacks: it is kept in the socket that their frames hold."""
     link: BaseException | None = error
     while link is not None:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import partial
 
 from .attendant import Attendant, owners
+from .awaiting import is_inside_one
 from .frames import encode_close
 from .lifecycle import OPEN
 from .options import check_timeout
-from .runtime import deadline_after
+from .runtime import deadline_after, is_past
 from .websocket import Connection
 
 _GRACE = 0.5  # seconds for connections to be gone that were terminated
@@ -40,9 +41,11 @@ def close_all(code: int | None = 1001, reason: str = "", timeout: float | None =
 def end_all(connections: list[Connection], end: Callable[[Connection], None], deadline: float | None) -> None:
     """Call `end` for each, whatever its world, and wait until all are CLOSED; those that are not are terminated."""
     _have(connections, end)
-    late = _await_end(connections, deadline)
+    _have(connections, lambda ws: ws._hurry())
+    inside = is_inside_one(connections)
+    late = _await_end(connections, deadline, inside)
     _have(late, lambda ws: ws.terminate())
-    _await_end(late, deadline_after(_GRACE))
+    _await_end(late, deadline_after(_GRACE), inside)
 
 
 def _have(connections: list[Connection], end: Callable[[Connection], None]) -> None:
@@ -62,13 +65,16 @@ def _for_each(connections: list[Connection], end: Callable[[Connection], None]) 
         end(ws)
 
 
-def _await_end(connections: list[Connection], deadline: float | None) -> list[Connection]:
-    """Those that have not ended at the deadline. Looks again and again: no one event would do for both worlds."""
+def _await_end(connections: list[Connection], deadline: float | None, inside: bool) -> list[Connection]:
+    """Those that have not ended at the deadline. Looks again and again: no one event would do for both worlds.
+
+    `inside`: a listener of one, see `_is_over`.
+    """
     sleep = next((ws._runtime.sleep for ws in connections if not ws._runtime.may_block), time.sleep)
     nap = _FIRST_NAP
     while True:
-        connections = [ws for ws in connections if not ws._is_over()]
-        if not connections or (deadline is not None and deadline <= time.monotonic()):
+        connections = [ws for ws in connections if not ws._is_over(inside)]
+        if not connections or is_past(deadline):
             return connections
         sleep(nap)
         nap = min(2 * nap, _LAST_NAP)

@@ -46,7 +46,7 @@ class Deflate:
     (8-15) bounds the window of that side; None takes whatever the peer takes, and our own compressor then
     uses up to 12 bits. With 8 bits, too few for zlib to compress with, we inflate but send plain.
     `threshold` (bytes): shorter messages are sent plain. `level` (-1 to 9, -1 is zlib's choice) and
-    `mem_level` (1-9) are zlib's; the defaults keep an idle connection below 50 KiB per direction.
+    `mem_level` (1-9) are zlib's; with the defaults an idle connection stays below 50 KiB per direction (zlib-ng: 130).
     """
 
     server_no_context_takeover: bool = False

@@ -13,16 +13,18 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .attendant import TICK
-from .events import Event, Handler
+from .events import LISTENERS_ERRORS, Event, Handler
 from .frames import BINARY
 from .inbox import hand_out
 from .incoming import Incoming
 from .lifecycle import CLOSED, CONNECTING, OPEN, Role
-from .options import check_timeout
 from .port import message_event
-from .runtime import deadline_after, remaining
+from .runtime import is_past, remaining
 
 logger = logging.getLogger("syncws")
+
+#: Seconds that a close waits for somebody to listen to the messages before it, if none was read by hand.
+HESITATION = 10.0
 
 #: events that wait for their first listener
 _KEPT = ("open", "error", "close")
@@ -31,7 +33,7 @@ _KEPT = ("open", "error", "close")
 class Dispatching(Incoming):
     """Listeners, and the loop that reads for them."""
 
-    __slots__ = ("_at_home", "_close_fired", "_dispatcher", "_done", "_hesitates_until", "_kept", "_looper")
+    __slots__ = ("_close_fired", "_dispatcher", "_done", "_hesitates_until", "_home", "_hurried", "_kept", "_looper")
 
     _ROLES = (*Incoming._ROLES, "_looper", "_dispatcher")
     _TYPES: ClassVar[frozenset[str]] = frozenset(
@@ -52,9 +54,10 @@ class Dispatching(Incoming):
         # Guarded by the state lock:
         self._dispatcher: Role | None = None
         self._looper: object = None  # who runs the loop
-        self._at_home = False  # the connection's own thread is in the user's accept()
+        self._home: object = None  # the connection's own thread, while it is in the user's accept()
         self._kept: dict[str, Event] = {}
         self._hesitates_until = 0.0
+        self._hurried = False
         self._close_fired = False
         self._done = False  # CLOSED, and the close listeners have run
 
@@ -74,12 +77,22 @@ class Dispatching(Incoming):
         return None if event.type == "close" and self._hesitates() else "event"
 
     def _hesitates(self) -> bool:
-        """Whether a close waits for a message listener, which may be attached in the very next line."""
-        waited_for = self._waits_closed > 0 or not self._has_listeners("close")
+        """Whether a close waits for a message listener, who may be attached only now."""
+        waited_for = self._hurried or self._waits_closed > 0 or not self._has_listeners("close")
         return not waited_for and time.monotonic() < self._hesitates_until
 
+    def _hurry(self) -> None:
+        """Whoever is told of the end is waited for: no close hesitates any more."""
+        with self._lock:
+            self._hurried = True
+        self._told()
+
+    def _hesitate(self) -> None:
+        """With the state lock: a close is to be told from now on."""
+        self._hesitates_until = time.monotonic() + (TICK if self._read_by_hand else HESITATION)
+
     def _conclude(self) -> None:
-        self._hesitates_until = time.monotonic() + TICK
+        self._hesitate()
         super()._conclude()
 
     # -- who tells it --------------------------------------------------------------------------------------------
@@ -99,7 +112,7 @@ class Dispatching(Incoming):
                 if self._looper_is_awake():
                     self._changed.notify_all()
                     return
-                watch = self._looper is None and self._at_home
+                watch = self._looper is None and self._home is not None and not self._waits_closed
                 break
         if watch:
             # The thread that is busy in accept() may come to it; if not, the attendant finds another.
@@ -146,7 +159,7 @@ class Dispatching(Incoming):
         with self._lock:
             event = self._kept.pop(type, None)
             if event is not None and type == "close":
-                self._hesitates_until = time.monotonic() + TICK
+                self._hesitate()
                 self._done = False
                 self._happenings.append((self._decoded, event))
             elif event is not None:
@@ -163,7 +176,7 @@ class Dispatching(Incoming):
         with self._lock:
             if not self._needs_loop():
                 return
-            if not self._at_home:
+            if self._home is None:
                 role = self._looper = object()
         if role is None:
             self._watch()
@@ -205,14 +218,31 @@ class Dispatching(Incoming):
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
+    def _tell_opening(self, event: Event) -> None:
+        """On the thread that connects: tell an event of the opening handshake now."""
+        role = Role(self._runtime.current())
+        with self._lock:
+            self._dispatcher = role
+        try:
+            event._target = self
+            self._call(event.type, event)
+        finally:
+            with self._lock:
+                if self._dispatcher is role:
+                    self._dispatcher = None
+
+    def _waits_for_itself(self) -> bool:
+        """Whether the caller is who connects, and so must not wait until that is done."""
+        return self._state == CONNECTING and self._is_dispatching()
+
     def _is_dispatching(self) -> bool:
         """Whether the caller is inside a listener of this connection."""
         dispatcher = self._dispatcher
         return dispatcher is not None and dispatcher.owner == self._runtime.current()
 
-    def _is_over(self) -> bool:
-        """CLOSED, and its listeners were told; or they wait for the caller, who is one of them."""
-        return self._done or (self._state == CLOSED and self._is_dispatching())
+    def _is_over(self, inside: bool = False) -> bool:
+        """CLOSED, and its listeners were told; or they wait for the caller, who is a listener: `inside`, of another."""
+        return self._done or (self._state == CLOSED and (inside or self._is_dispatching()))
 
     def _tell_all(self) -> None:
         """Tell what there is to be told, unless somebody does: that one looks again before it leaves."""
@@ -278,7 +308,7 @@ class Dispatching(Incoming):
                 # `_call` in short.
                 try:
                     entries[0].call(event)
-                except Exception:
+                except LISTENERS_ERRORS:
                     logger.exception("a listener for 'message' raised")
             else:
                 self._call("message", event)
@@ -289,13 +319,14 @@ class Dispatching(Incoming):
 
     def _loop(self, role: object, deadline: float | None = None) -> bool:
         """As the looper: read, tell, read again, until all is told. False at the deadline."""
+        self._heed_signals()
         try:
             while True:
                 self._tell_all()
                 if self._done:
                     return True
                 self._act_on_verdict(jump=self._state != OPEN)
-                if not self._step(role, deadline) and deadline is not None and deadline <= time.monotonic():
+                if not self._step(role, deadline) and is_past(deadline):
                     return self._done
         finally:
             with self._lock:
@@ -325,76 +356,3 @@ class Dispatching(Incoming):
             except BaseException:
                 self._bail(role)
                 raise
-
-    def _reside(self) -> None:
-        """On a server connection's own thread, after accept(): stay until all is told, if no other loops."""
-        role = object()
-        with self._lock:
-            self._at_home = False
-            if self._looper is not None or self._done:
-                return
-            self._looper = role
-        self._survive(self._loop, role)
-
-    def wait_closed(self, timeout: float | None = None) -> bool:
-        """Wait until CLOSED and every close listener has run: True; False after `timeout` seconds.
-
-        Inside a listener: until CLOSED, before the close listeners run. Without a message listener, messages
-        beyond `max_queue` are dropped meanwhile: whoever waits here does not `recv`.
-        """
-        check_timeout(timeout)
-        deadline = deadline_after(timeout)
-        with self._lock:
-            self._waits_closed += 1
-        try:
-            self._act_on_verdict(jump=not self._has_listeners("message"))
-            self._told()
-            if self._is_dispatching():
-                return self._read_until_closed(deadline)
-            return self._wait_done(deadline)
-        finally:
-            with self._lock:
-                self._waits_closed -= 1
-            self._ensure_loop()
-
-    def _wait_done(self, deadline: float | None) -> bool:
-        """Wait for the looper; where there is none, be it."""
-        while True:
-            role = object()
-            bell = None
-            try:
-                with self._lock:
-                    if self._done:
-                        return True
-                    if self._looper is None and self._state != CONNECTING:
-                        self._looper = role
-                    else:
-                        bell = self._changed.bell()
-                if bell is None:
-                    return self._loop(role, deadline)
-                if not self._changed.hear(bell, remaining(deadline)) and _is_past(deadline):
-                    return self._done
-            finally:
-                if self._looper is role:  # interrupted between the taking and the loop
-                    self._bail(role)
-
-    def _await_told(self, deadline: float | None) -> bool:
-        """As `wait_closed`, but for a server, which neither reads nor runs listeners itself."""
-        while True:
-            with self._lock:
-                if self._is_over():
-                    return True
-                bell = self._changed.bell()
-            if not self._changed.hear(bell, remaining(deadline)) and _is_past(deadline):
-                return self._done
-
-    def _read_until_closed(self, deadline: float | None) -> bool:
-        while self._state != CLOSED:
-            self._act_on_verdict(jump=True)
-            if not self._read_or_wait(deadline, lambda: self._state == CLOSED, for_message=False):
-                return False
-        return True
-
-
-def _is_past(deadline: float | None) -> bool:
-    return deadline is not None and deadline <= time.monotonic()

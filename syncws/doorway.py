@@ -83,7 +83,7 @@ class Doorway:
             request = request_of(environ)
             welcome = self._reception.agree(request)
         except HandshakeError as error:
-            return self._turn_away(environ, error, request)
+            return self._turn_away(environ, error, request)[0]
         return self._enter(self._take(environ), welcome)
 
     def http(self, handler: Any) -> None:
@@ -129,16 +129,18 @@ class Doorway:
     ) -> list[bytes]:
         if self._refuse is not None and not isinstance(error, UpgradeUnsupported):
             with contextlib.suppress(HandshakeError):  # the connection cannot be had
-                return _ended(start_response, self._turn_away(environ, error, request))
+                return _ended(start_response, *self._turn_away(environ, error, request))
         report(error, environ.get("REMOTE_ADDR"))
         return _answer(start_response, refusal(error))
 
-    def _turn_away(self, environ: Environ, error: HandshakeError, request: Request | None) -> Response:
+    def _turn_away(
+        self, environ: Environ, error: HandshakeError, request: Request | None
+    ) -> tuple[Response, Takeover]:
         try:
             takeover = self._take(environ)
         except UpgradeUnsupported:
             raise error from None
-        return self._reject(takeover, error, request)
+        return self._reject(takeover, error, request), takeover
 
     def _reject(self, takeover: Takeover, error: HandshakeError, request: Request | None = None) -> Response:
         transport = takeover.transport(self._runtime or takeover.runtime())
@@ -238,11 +240,9 @@ def _made(method: str, target: str, fields: Any, **details: Any) -> Request:
         raise HandshakeError("malformed HTTP request", status=400) from error
 
 
-def _ended(start_response: StartResponse, response: Response, takeover: Takeover | None = None) -> list[bytes]:
+def _ended(start_response: StartResponse, response: Response, takeover: Takeover) -> list[bytes]:
     """Of what was answered over the connection, which is shut, the server learns the status, for its log."""
-    write = start_response(status_line(response), [])
-    if takeover is not None:
-        takeover.finish(write)
+    takeover.finish(start_response(status_line(response), []))
     return []
 
 
@@ -267,4 +267,4 @@ def _complain(error: UpgradeUnsupported) -> None:
     text = str(error)
     level = logging.DEBUG if text in _complaints else logging.ERROR
     _complaints.add(text)
-    logger.log(level, "cannot take over the connection: %s", text)
+    logger.log(level, "cannot take over the connection: %s: %s", type(error).__name__, text)

@@ -15,6 +15,9 @@ from typing import Any, ClassVar, TypeVar, overload
 
 logger = logging.getLogger("syncws")
 
+#: What a listener may raise, and the connection goes on. A KeyboardInterrupt, or a greenlet's end, hits whoever runs.
+LISTENERS_ERRORS = (Exception, SystemExit)
+
 _Listener = TypeVar("_Listener")
 _UNGUARDED: AbstractContextManager[object] = nullcontext()
 
@@ -170,8 +173,8 @@ class EventTarget:
     A listener is a callable or an object with `handleEvent`. One that raises is logged, and the others run.
     """
 
-    # The types there are; listeners for another are ignored.
-    _TYPES: ClassVar[frozenset[str]] = frozenset()
+    # The types there are; listeners for another are ignored. None: any.
+    _TYPES: ClassVar[frozenset[str] | None] = None
 
     def __init__(self) -> None:
         # Tuples are replaced, never changed: a dispatch walks the one it found, without a lock.
@@ -181,7 +184,7 @@ class EventTarget:
         """Call `listener` for each event of `type`, or for the next one only; added twice it counts once."""
         if not callable(listener) and not hasattr(listener, "handleEvent"):
             raise TypeError(f"expected a callable or an object with handleEvent, got {listener!r}")
-        if type not in self._TYPES:
+        if self._TYPES is not None and type not in self._TYPES:
             return
         with self._listener_guard():
             if self._find(type, listener) is not None:
@@ -234,7 +237,7 @@ class EventTarget:
         for entry in self._due(type):
             try:
                 entry.call(*args)
-            except Exception:
+            except LISTENERS_ERRORS:
                 logger.exception("a listener for %r raised", type)
 
     def _consult(self, type: str, *args: Any) -> None:

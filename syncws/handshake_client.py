@@ -38,10 +38,10 @@ _OURS = frozenset(
         "sec-websocket-extensions",
     ]
 )
-# Whose page it is that connects: in version 13, in version 8.
-_ORIGINS = ("Origin", "Sec-WebSocket-Origin")
 # … and these would announce a body, which an upgrade request has not.
 _OF_A_BODY = ("Content-Length", "Transfer-Encoding", "Trailer")
+# Whose page it is that connects: in version 13, in version 8.
+_ORIGINS = ("Origin", "Sec-WebSocket-Origin")
 
 
 class ClientHandshake:

@@ -63,8 +63,10 @@ class Headers(MutableMapping[str, str]):
     def __init__(self, source: HeaderSource = ()) -> None:
         self._fields: list[tuple[str, str]] = []
         pairs = source.items() if hasattr(source, "items") else source
-        for name, value in pairs:
-            self.add(name, value)
+        for pair in pairs:
+            if isinstance(pair, (str, bytes)) or len(pair) != 2:
+                raise TypeError("headers must be a mapping of names to values, or pairs of a name and a value")
+            self.add(*pair)
 
     @classmethod
     def parsed(cls, fields: list[tuple[str, str]]) -> Headers:
@@ -166,7 +168,7 @@ class _Values(ValuesView[str]):
 
 def checked_subprotocols(protocols: str | Iterable[str] | None) -> list[str]:
     """A caller's subprotocols, given as one, as several or as None; else TypeError or ValueError."""
-    found = [protocols] if isinstance(protocols, str) else list(protocols or ())
+    found = [protocols] if isinstance(protocols, str) else list(() if protocols is None else protocols)
     for protocol in found:
         if not isinstance(protocol, str):
             raise TypeError(f"a subprotocol must be str, not {type(protocol).__name__}")

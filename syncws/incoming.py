@@ -7,18 +7,17 @@ RFC 6455 section 7.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from .errors import ConnectionClosed, ProtocolError
+from .errors import ConnectionClosed, InvalidStateError, ProtocolError
 from .events import ErrorEvent
 from .frames import CLOSE, MAX_REASON, encode_close
 from .inbox import Unfinished, hand_out
 from .lifecycle import CLOSED, OPEN
 from .options import check_binary_type, check_timeout
 from .reading import Reading
-from .runtime import Lock, remaining
+from .runtime import Lock, deadline_after, is_past, remaining
 
 #: Close codes after which an iteration ends without an error
 CLEAN_CODES = (1000, 1001, 1005)
@@ -78,6 +77,12 @@ class Incoming(Reading):
             if self._has_listeners("message"):
                 raise RuntimeError("recv() while there are message listeners: they get the messages")
             self._read_by_hand = True
+        self._heed_signals()
+
+    def _heed_signals(self) -> None:
+        """By whoever begins to read, or takes a detour: the main thread hears a signal in spite of it."""
+        if self._transport is not None:
+            self._transport.heed_signals()
 
     def __iter__(self) -> Iterator[Any]:
         """Messages, until a Close with 1000, 1001 or no code; another end raises ConnectionClosed."""
@@ -106,6 +111,8 @@ class Incoming(Reading):
         """
         self._refuse_if_listened()
         taken = self._await_message(None, unfinished=True)
+        if self._held_back:
+            self._made_room()
         if not isinstance(taken, Unfinished):
             yield from taken[1] if isinstance(taken[1], list) else [taken[1]]
             return
@@ -121,7 +128,7 @@ class Incoming(Reading):
 
     def _await_message(self, timeout: float | None, unfinished: bool = False) -> Any:
         """The next message; with `unfinished` also one whose end has not come yet."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
 
         def ready() -> bool:
             return bool(self._inbox or (unfinished and self._unfinished))
@@ -173,6 +180,11 @@ class Incoming(Reading):
         """
         role = object()
         self._act_on_verdict()
+        self._heed_signals()
+        if self._waits_for_itself():
+            raise InvalidStateError("the connection is not open yet, and this listener is what it waits for")
+        if self._ended:
+            self._conclude_ended()
         try:
             with self._lock:
                 if ready() or (self._verdict is not None and not self._inbox):
@@ -181,13 +193,17 @@ class Incoming(Reading):
                     raise self._closed_error()
                 bell = self._take_role_or_bell(role, may=self._may_read() and not self._paused)
             happened = self._changed.hear(bell, remaining(deadline)) if bell else self._read(remaining(deadline))
-            return happened or not _is_past(deadline)
+            return happened or not is_past(deadline)
         finally:
             try:
                 self._leave_reading(role)
             except BaseException:
                 self._bail(role)
                 raise
+
+    def _waits_for_itself(self) -> bool:
+        """A hook: whether the caller is who connects, and so must not wait until that is done."""
+        return False
 
     def _take_role_or_bell(self, role: object, may: bool) -> Lock | None:
         """With the state lock: the reader's role for `role`, if it may, else what rings at the next change."""
@@ -280,7 +296,3 @@ class Incoming(Reading):
     def _leave_open(self) -> None:
         super()._leave_open()
         self._paused = False  # whoever closes waits for the peer's Close
-
-
-def _is_past(deadline: float | None) -> bool:
-    return deadline is not None and deadline <= time.monotonic()

@@ -4,7 +4,8 @@ Rank 4, the lowest of the layers that make a socket (see docs/design.md). The ta
 RFC 6455 section 7 is the closing handshake.
 
 The state lock, `_lock`, guards everything named here as such. It is held for a few statements, never across a call
-that can block, a callback, or another lock. Whoever waits for a change waits on `_changed`.
+that can block, a callback, or another lock but the transport's, which is a leaf. Whoever waits for a change waits on
+`_changed`.
 """
 
 from __future__ import annotations
@@ -234,8 +235,15 @@ class Lifecycle(EventTarget, Port):
         self._conclude()
         return True
 
+    def _conclude_ended(self) -> None:
+        """CLOSED, if whoever would come to that is held up: by a listener, who may be the caller."""
+        with self._lock:
+            closed = self._conclude_if_due()
+        if closed:
+            self._told()
+
     def _conclude(self) -> None:
-        """With the state lock: the one way into CLOSED."""
+        """With the state lock: the one way into CLOSED, but for a connection that is another's (`_disown`, a fork)."""
         if not self._close_received:
             self.close_code, self.close_reason = 1006, ""
         for timer in self._timers:
@@ -333,6 +341,8 @@ class Lifecycle(EventTarget, Port):
                 function(this, *args)
 
         timer = self._attendant.call_at(time.monotonic() + seconds, call)
-        self._timers = [timer for timer in self._timers if timer.function is not None]
-        self._timers.append(timer)
+        with self._lock:
+            if self._state == CLOSED:
+                timer.cancel()
+            self._timers = [timer for timer in (*self._timers, timer) if timer.function is not None]
         return timer

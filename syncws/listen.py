@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from .options import check_count
 from .runtime import Poller, Runtime
 
 logger = logging.getLogger("syncws")
@@ -45,12 +46,22 @@ def listen(
     if port is not None:
         return listen_tcp(runtime, host, port, backlog, reuse_port), _nothing
     if unix is not None:
+        unix = os.fspath(unix)
         listener = listen_unix(runtime, unix, backlog)
         return [listener], partial(_unlink_ours, unix, os.lstat(unix).st_ino)
+    _check_listening(sock)
     assert sock is not None
     listener = runtime.adopt(sock)
     listener.setblocking(False)
     return [listener], _nothing
+
+
+def _check_listening(sock: Any) -> None:
+    """TypeError for what is no socket, ValueError for one that does not listen."""
+    if not all(hasattr(sock, name) for name in ("accept", "detach", "getsockopt")):
+        raise TypeError(f"sock must be a listening socket, not {sock!r}")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(f"sock must be a listening socket: call listen() first on {sock!r}")
 
 
 def _nothing() -> None:
@@ -69,9 +80,11 @@ def listen_tcp(
 ) -> list[socket.socket]:
     """Sockets that listen on `host`; None: on all addresses, IPv4 and IPv6, with one port. Raises OSError."""
     # Some systems' getaddrinfo takes a larger one modulo 65536.
-    if not 0 <= port <= 65535:
+    if check_count("port", port) > 65535:
         raise ValueError(f"port must be 0 to 65535, not {port}")
-    if host:
+    if host == "":
+        raise ValueError("host must be a name or an address; None listens on all")  # no variable that is unset
+    if host is not None:
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
         addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     else:
@@ -79,7 +92,7 @@ def listen_tcp(
         if socket.has_ipv6:
             addresses.append((socket.AF_INET6, ("::", port)))
     for _ in range(_PORT_TRIES):
-        listeners = _listen_all(runtime, addresses, port, backlog, reuse_port, optional_rest=not host)
+        listeners = _listen_all(runtime, addresses, port, backlog, reuse_port, optional_rest=host is None)
         if listeners:
             return listeners
     raise OSError(errno.EADDRINUSE, "no port was free on all addresses")
@@ -222,6 +235,7 @@ class Acceptor:
                 for descriptor in poller.wait(None):
                     self._accept_from(self._listeners[descriptor])
         except OSError as error:
+            logger.error("accepting has ended: %s", error)
             self._failed(error)
         finally:
             _close_all(list(self._listeners.values()))

@@ -53,7 +53,7 @@ class Message:
         self.type = type
         self.masked = bool(masked)
         self.compress = bool(compress) and type in _DATA
-        self.max_payload = check_count("max_payload", max_payload, least=0)
+        self.max_payload = check_count("max_payload", max_payload)
         #: what the last `read_from` was given; None before
         self.stream: Any = None
         self._body: Any = io.BytesIO()
@@ -65,7 +65,7 @@ class Message:
 
     @type.setter
     def type(self, value: int) -> None:
-        if check_count("type", value, least=0) > 15:
+        if check_count("type", value) > 15:
             raise ValueError(f"type must be an opcode of 0-15, not {value!r}")
         self._type = value
 

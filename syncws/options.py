@@ -12,6 +12,8 @@ from typing import Any, TypedDict
 
 from .deflate import Deflate
 
+_MOST_SECONDS = 1e18  # what a float, and the clock, can still tell apart
+
 #: what a binary message is handed out as
 BINARY_TYPES = ("bytes", "bytearray", "memoryview", "fragments")
 
@@ -50,10 +52,12 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("handshake_timeout", "ping_interval", "ping_timeout"):
             _check_seconds(name, getattr(self, name), optional=True)
-        _check_seconds("close_timeout", self.close_timeout, optional=False)
-        check_count("max_payload", self.max_payload, least=0)
-        check_count("max_fragments", self.max_fragments, least=0)
+        _check_seconds("close_timeout", self.close_timeout, zero=True)
+        check_count("max_payload", self.max_payload)
+        check_count("max_fragments", self.max_fragments)
         check_count("max_queue", self.max_queue, least=1)
+        check_bool("auto_pong", self.auto_pong)
+        check_bool("skip_utf8_validation", self.skip_utf8_validation)
         if not isinstance(self.compression, (bool, Deflate)):
             raise TypeError(f"compression must be True, False or a Deflate, not {self.compression!r}")
         if self.generate_mask is not None and not callable(self.generate_mask):
@@ -67,9 +71,12 @@ class Options:
         return Deflate() if self.compression else None
 
     @classmethod
-    def of(cls, caller: str, given: Any) -> Options:
-        """Options from keyword arguments. TypeError names the first that `caller` does not know."""
-        known = {field.name for field in fields(cls)}
+    def of(cls, caller: str, given: Any, *, server: bool = False) -> Options:
+        """Options from keyword arguments. TypeError names the first that `caller` does not know.
+
+        `server`: which masks nothing.
+        """
+        known = {field.name for field in fields(cls)} - ({"generate_mask"} if server else set())
         for name in given:
             if name not in known:
                 raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}")
@@ -88,16 +95,25 @@ def check_timeout(timeout: float | None) -> None:
     _check_seconds("timeout", timeout, optional=True, zero=True)
 
 
-def _check_seconds(name: str, value: Any, *, optional: bool, zero: bool = False) -> None:
+def _check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds{' or None' if optional else ''}, not {value!r}")
-    if math.isnan(value) or value < 0 or (value == 0 and not zero and optional):
+    if isinstance(value, int) and value > _MOST_SECONDS:
+        raise ValueError(f"{name} must be at most {_MOST_SECONDS:g} seconds, or math.inf, not {value!r:.40}")
+    if math.isnan(value) or value < 0 or (value == 0 and not zero):
         raise ValueError(f"{name} must be {'at least' if zero else 'more than'} 0 seconds, not {value!r}")
 
 
-def check_count(name: str, value: Any, *, least: int) -> int:
+def check_bool(name: str, value: Any) -> bool:
+    """`value`; TypeError unless it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def check_count(name: str, value: Any, *, least: int = 0) -> int:
     """`value`; TypeError or ValueError unless it is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {value!r}")

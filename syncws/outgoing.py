@@ -6,7 +6,6 @@ wire's. A message in fragments (RFC 6455 section 5.4) also holds back other mess
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -17,7 +16,7 @@ from .errors import ConnectionClosed
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
-from .runtime import READ, WRITE, Lock, remaining
+from .runtime import READ, WRITE, Lock, deadline_after, is_past, remaining
 from .transport import Transport
 
 #: corked bytes that leave all the same: more in one write gains nothing
@@ -73,7 +72,7 @@ class Outgoing(Control):
             check_timeout(timeout)
         if self._plain and fin and binary is compress is mask is None and self._send_alone(data, timeout):
             return
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         payload: str | Payload
         if isinstance(data, str):
             opcode, payload = TEXT, data
@@ -204,7 +203,7 @@ class Outgoing(Control):
 
     def _send_rest(self, role: object, size: int, timeout: float | None) -> bool:
         """As the writer, for `_send_alone`: of a frame of `size` bytes the kernel did not take all; it is in `_out`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_after(timeout)
         cut = True
         try:
             assert self._transport is not None
@@ -252,7 +251,7 @@ class Outgoing(Control):
 
     def _next_change(self, deadline: float | None) -> Lock:
         """With the state lock: what to wait for; TimeoutError at `deadline`."""
-        if deadline is not None and deadline <= time.monotonic():
+        if is_past(deadline):
             raise TimeoutError("another message was being sent all the time")
         return self._changed.bell()
 
@@ -315,7 +314,7 @@ class Outgoing(Control):
             self._buffered = sum(map(len, out))
             if self._aborted:
                 raise ConnectionAbortedError("the connection was dropped")
-            if not self._wait_for_room(transport, deadline) and deadline is not None and deadline <= time.monotonic():
+            if not self._wait_for_room(transport, deadline) and is_past(deadline):
                 raise TimeoutError("the peer did not take the message in time")
         self._buffered = 0
 

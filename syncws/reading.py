@@ -186,7 +186,8 @@ class Reading(Posting):
         """As the reader: a ping or a pong came. True if there is an answer to be flushed."""
         event_type = "ping" if kind == PING else "pong"
         if self._has_listeners(event_type):
-            self._happenings.append((self._decoded, DataEvent(event_type, payload)))
+            with self._lock:
+                self._happenings.append((self._decoded, DataEvent(event_type, payload)))
         if kind == PONG:
             self._note_pong(payload)
             return False

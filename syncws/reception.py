@@ -17,6 +17,7 @@ from .errors import ConnectionClosed
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import response_bytes
+from .lifecycle import OPEN
 from .runtime import Runtime, deadline_after
 from .transport import Transport
 from .websocket import Opening
@@ -126,15 +127,16 @@ def _ask_user(
     before: Callable[[Socket, Request], object] | None,
     contained: type[BaseException],
 ) -> None:
-    ws._at_home = True
     try:
         if before is not None:
             before(ws, request)
         if handler is not None:
             handler(ws, request)
-    except ConnectionClosed as error:
-        logger.debug("accept() ended as the connection did: %s", error)
     except contained as error:
+        if isinstance(error, ConnectionClosed) and ws.readyState != OPEN:
+            logger.debug("accept() ended as the connection did: %s", error)
+            return
+        # A ConnectionClosed may be another connection's.
         logger.error("accept() raised %s", type(error).__name__, exc_info=error)
         ws.close(1011)
     else:

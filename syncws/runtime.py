@@ -1,6 +1,6 @@
 """Threads or greenlets: the few things that differ between the two worlds, behind one small interface.
 
-Rank 0: imports nothing of the package but its greenlet twin, and that late. Everything above asks a `Runtime` for its
+Rank 0: imports nothing of the package but its greenlet twins, and those late. Everything above asks a `Runtime` for its
 locks, its threads and its waiting; primitives are looked up through their modules at call time, never at import.
 """
 
@@ -26,8 +26,9 @@ WRITE = 4
 # its own steps; but not one that comes while it gives its GIL away on the way from the one to the other.
 LOOK = 0.5
 
-# threading.Lock.acquire refuses longer waits; nobody notices the difference.
+# threading.Lock.acquire refuses longer waits, and poll(2) and epoll; nobody notices the difference.
 _LONGEST_WAIT = 10 * 365 * 86400.0
+_LONGEST_POLL = 2e6
 
 
 class Lock(Protocol):
@@ -164,7 +165,7 @@ class ThreadWaiter(Waiter):
         poll.register(self._descriptor, events)
         # Rounded up: a wait must not end before its deadline and come back for a wait of no time.
         ready = heeding_signals(
-            lambda span: poll.poll(None if span is None else math.ceil(min(span, 2e6) * 1000)), timeout
+            lambda span: poll.poll(None if span is None else math.ceil(min(span, _LONGEST_POLL) * 1000)), timeout
         )
         if not ready:
             return 0
@@ -177,7 +178,7 @@ class ThreadWaiter(Waiter):
 
 
 class Condition:
-    """Waiting for a change of what a lock guards; the lock is held by whoever calls a method here.
+    """Waiting for a change of what a lock guards; the lock is held by whoever calls a method here, but `hear`.
 
     One implementation over `Runtime.lock`, for threads and greenlets alike.
     """
@@ -283,7 +284,9 @@ class Poller:
             self._write(self._clapper, b"!")
 
     def wait(self, timeout: float | None) -> list[int]:
-        """The descriptors that became ready within `timeout` seconds; none when the bell rang."""
+        """The descriptors that became ready within `timeout` seconds, or 23 days; none when the bell rang."""
+        if timeout is not None:
+            timeout = min(timeout, _LONGEST_POLL)
         if self._runtime.may_block:
             ready = self._epoll.poll(timeout)
         else:
@@ -361,6 +364,11 @@ def _eventlets() -> Runtime | None:
 def remaining(deadline: float | None) -> float | None:
     """Seconds left until `deadline` (of time.monotonic), at least 0; None stays None."""
     return None if deadline is None else max(deadline - time.monotonic(), 0.0)
+
+
+def is_past(deadline: float | None) -> bool:
+    """Whether `deadline` (of time.monotonic) was reached; never, if it is None."""
+    return deadline is not None and deadline <= time.monotonic()
 
 
 def deadline_after(timeout: float | None) -> float | None:

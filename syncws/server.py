@@ -7,17 +7,19 @@ Rank 5. What happens to one connection, in order:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket as _socket
 import ssl as _ssl
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .admission import Admission, Handler, HandshakeSocket, Verifier, let_change, listed, refuse
+from .admission import Admission, Handler, HandshakeSocket, Verifier, let_change, listed, listed_subprotocols, refuse
 from .arrivals import Arrivals
 from .attendant import attendant_of, owners
+from .awaiting import is_inside_one
 from .broadcast import Broadcast
 from .buffers import Data
 from .client import Socket, check_socket_class
@@ -29,10 +31,10 @@ from .exchange import Request, Response
 from .frames import encode_close
 from .handshake_server import Selector
 from .listen import check_cpu, stop_signals
-from .options import ConnectionOptions, Options, check_count, check_timeout
+from .options import ConnectionOptions, Options, check_bool, check_count, check_timeout
 from .reception import Reception
-from .runtime import Condition, Runtime, current_runtime, deadline_after
-from .sources import Attached, Fed, Listening, Place, Source
+from .runtime import LOOK, Condition, Runtime, current_runtime, deadline_after
+from .sources import Attached, Fed, Listening, Place, Source, check_place, check_unused
 from .tls import check_context
 from .transport import Transport
 from .websocket import Connection
@@ -105,32 +107,34 @@ class Server(EventTarget):
         **options: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__()
-        settings = Options.of("Server", {"compression": False, **options})
+        settings = Options.of("Server", {"compression": False, **options}, server=True)
         self._admission = Admission(
             settings,
             accept,
             path,
             listed(origins),
             verify_client,
-            protocols,
+            listed_subprotocols(protocols),
             select_subprotocol,
             max_header_size,
             legacy,
         )
-        _check_place(port, unix, sock, server, no_server)
+        check_place(port, unix, sock, server, no_server)
         if server is not None or no_server:
-            _check_unused(host=host, ssl=ssl, cpu=cpu)
+            check_unused(host=host, ssl=ssl, cpu=cpu)
         check_context(ssl, server_side=True)
         check_cpu(cpu)
-        self._client_tracking, self._max_connections = client_tracking, max_connections
-        self._max_backlog = check_count("max_backlog", max_backlog, least=0)
+        self._client_tracking = check_bool("client_tracking", client_tracking)
+        self._max_connections = None if max_connections is None else check_count("max_connections", max_connections)
+        self._max_backlog = check_count("max_backlog", max_backlog)
         self._runtime = self._RUNTIME or current_runtime()
         # Guards what follows; no other lock is taken under it.
         self._lock = self._runtime.lock()
         self._changed = Condition(self._runtime, self._lock)
         # The open ones; a socket leaves it when CLOSED, without this lock. `list` takes all in one step, GIL or not.
         self._registry: dict[Socket, None] = {}
-        self._started = self._closing = self._close_told = False
+        self._started = self._closing = self._close_called = self._close_told = False
+        self._closers = 0  # calls of `close` under way
         self._stopped = False  # nothing more comes from the source
         self._furnish(check_socket_class(socket_class or self._SOCKET), ssl, cpu)
         self._source = self._source_from(server, no_server, Place(host, port, unix, sock, backlog, reuse_port))
@@ -181,7 +185,10 @@ class Server(EventTarget):
 
     @property
     def clients(self) -> set[Socket]:
-        """The open sockets: a copy, safe to iterate while they come and go. Empty without `client_tracking`."""
+        """The sockets until they are CLOSED: a copy, safe to iterate while they come and go.
+
+        Empty without `client_tracking`.
+        """
         return {*list(self._registry)} if self._client_tracking else set()
 
     def broadcast(self, data: Data, *, to: Iterable[Socket] | None = None) -> None:
@@ -236,11 +243,11 @@ class Server(EventTarget):
             with stop_signals(self._source.stop) as came:
                 self.start()
                 with self._lock:
-                    while not self._stopped:
-                        self._changed.wait()
+                    while not self._stopped or (self._closers and not came):
+                        self._changed.wait(LOOK if self._stopped else None)
                 if came:
                     self.close(timeout=_HURRY)
-            if not came:
+            if not self._close_called:
                 self.close()
         except KeyboardInterrupt:
             self.close(timeout=_HURRY)
@@ -258,18 +265,19 @@ class Server(EventTarget):
         if clients not in ("close", "terminate", "leave"):
             raise ValueError(f"clients must be close, terminate or leave, not {clients!r}")
         deadline = deadline_after(timeout)
-        self._stop_listening()
-        try:
-            if clients != "leave":
-                self._end_clients(code, reason, clients == "terminate", deadline)
-        except BaseException:
-            for ws in list(self._registry):
-                ws.terminate()
-            raise
-        with self._lock:
-            told, self._close_told = self._close_told, True
-        if not told:
-            self._call("close")
+        with self._closing_by_call():
+            self._stop_listening()
+            try:
+                if clients != "leave":
+                    self._end_clients(code, reason, clients == "terminate", deadline)
+            except BaseException:
+                for ws in list(self._registry):
+                    ws.terminate()
+                raise
+            with self._lock:
+                told, self._close_told = self._close_told, True
+            if not told:
+                self._call("close")
 
     def __enter__(self: _Self) -> _Self:
         return self.start()
@@ -277,14 +285,36 @@ class Server(EventTarget):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        impatient = kind is not None and not issubclass(kind, Exception)
-        self.close(timeout=_HURRY if impatient else None)
+        if kind is not None and not issubclass(kind, Exception):
+            self.close(timeout=_HURRY)
+        elif self._close_called:
+            self._await_closers()
+        else:
+            self.close()
 
     def __repr__(self) -> str:
         where = "" if isinstance(self._source, Fed) else f" {self._source.address()!r}"
         return f"<{type(self).__name__} {'closed' if self._closing else 'at'}{where}>"
 
     # -- stopping ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _closing_by_call(self) -> Iterator[None]:
+        """A call of `close` is under way: `serve_forever` and the end of a `with` block leave the clients to it."""
+        with self._lock:
+            self._close_called = True
+            self._closers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._closers -= 1
+                self._changed.notify_all()
+
+    def _await_closers(self) -> None:
+        with self._lock:
+            while self._closers:
+                self._changed.wait()
 
     def _stop_listening(self) -> None:
         with self._lock:
@@ -326,12 +356,13 @@ class Server(EventTarget):
             return
         for ws in sockets:
             end(ws)
-        late = [ws for ws in sockets if not ws._await_told(deadline)]
+        inside = is_inside_one(sockets)
+        late = [ws for ws in sockets if not ws._await_told(deadline, inside=inside, patient=False)]
         for ws in late:
             ws.terminate()
         deadline = deadline_after(_GRACE)
         for ws in late:
-            ws._await_told(deadline)
+            ws._await_told(deadline, inside=inside)
 
     # -- one connection ------------------------------------------------------------------------------------
 
@@ -358,11 +389,6 @@ class Server(EventTarget):
         self._call("connection", ws, request)
 
 
-def _check_place(port: object, unix: object, sock: object, server: object, no_server: bool) -> None:
-    if sum(place is not None for place in (port, unix, sock, server)) + bool(no_server) != 1:
-        raise TypeError("exactly one of port, unix, sock, server and no_server must be given")
-
-
 def _check_upgrade(request: object, sock: object, head: object, accept: object) -> None:
     if not isinstance(request, Request):
         raise TypeError(f"request must be a syncws.Request, not {request!r}")
@@ -372,10 +398,3 @@ def _check_upgrade(request: object, sock: object, head: object, accept: object) 
         raise TypeError(f"head must be the bytes that were read behind the request, not {head!r}")
     if accept is not None and not callable(accept):
         raise TypeError(f"accept must be callable or None, not {accept!r}")
-
-
-def _check_unused(**arguments: object) -> None:
-    """What is a matter of our own listening sockets, and would have no effect."""
-    for name, value in arguments.items():
-        if value is not None:
-            raise TypeError(f"{name} goes with port, unix or sock: with server or no_server it is up to who accepts")

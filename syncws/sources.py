@@ -142,3 +142,16 @@ class Fed(_Passive):
             self._ended()
 
     abandon = stop
+
+
+def check_place(port: object, unix: object, sock: object, server: object, no_server: bool) -> None:
+    """TypeError unless there is exactly one."""
+    if sum(place is not None for place in (port, unix, sock, server)) + bool(no_server) != 1:
+        raise TypeError("exactly one of port, unix, sock, server and no_server must be given")
+
+
+def check_unused(**arguments: object) -> None:
+    """TypeError for what is a matter of our own listening sockets, and would have no effect."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise TypeError(f"{name} goes with port, unix or sock: with server or no_server it is up to who accepts")

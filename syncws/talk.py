@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.text is not None:
             talk.exchange(options.text)
-        elif sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+        elif all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
             talk.interact()
         else:
             talk.exchange(_lines_of_stdin())
@@ -141,8 +141,8 @@ class _Talk:
     def __init__(self, ws: Socket, timeout: float) -> None:
         self._ws = ws
         self._timeout = timeout
-        self._changed = threading.Condition()  # guards the two counts
-        self._sent = 0
+        self._sent = 0  # the sending thread's own
+        self._changed = threading.Condition()  # guards the next
         self._received = 0
         self._input_error = ""
         self._leaving = False  # interactive: nobody is at the prompt any more

@@ -1,6 +1,6 @@
 """What the attendant does for one connection: it reads while nobody does, and writes what the kernel did not take.
 
-Rank 4, over Dispatching. All of this runs on the attendant's thread: nothing here waits, and nothing calls the user.
+Rank 4, over Awaiting. All of this runs on the attendant's thread: nothing here waits, and nothing calls the user.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .dispatch import Dispatching
+from .awaiting import Awaiting
 from .lifecycle import CLOSED, CLOSING, OPEN
 from .runtime import READ, WRITE
 
@@ -17,7 +17,7 @@ _MOST_READS = 16  # of one connection, before the attendant turns to the next
 _PATIENCE = 1.0  # seconds after our `close` in which somebody may still begin to read by hand
 
 
-class Tended(Dispatching):
+class Tended(Awaiting):
     """The charge of an attendant; see `attendant.Charge`."""
 
     __slots__ = ("_activity_seen", "_closing_since", "_minding")
@@ -79,7 +79,7 @@ class Tended(Dispatching):
 
     def _attend_end(self) -> None:
         # A server's own thread reads on when accept() returns; if that takes longer than a tick, the attendant does.
-        if self._at_home or self._looper is not None:
+        if self._home is not None or self._looper is not None:
             self._watch()
         else:
             super()._attend_end()
@@ -141,7 +141,7 @@ class Tended(Dispatching):
 
     def _holds_more(self) -> bool:
         """With the state lock: whether there is something to be read that the descriptor does not show."""
-        if self._reader is not None or self._transport is None or not self._may_read() or not self._has_room():
+        if self._transport is None or not self._may_read() or not self._has_room():
             return False
         return self._transport.holds_data()
 

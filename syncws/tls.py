@@ -39,7 +39,7 @@ class TLSTransport(Transport):
         self._below = below
         self._runtime = runtime = below._runtime
         self._sock, self._waiter = below._sock, below._waiter
-        self._waits_in_kernel = False
+        self._waits_in_kernel = self._looks = False
         self._turn_began = 0.0
         self._lock = runtime.lock()  # guards the SSL object and its two memory buffers
         self._incoming = ssl.MemoryBIO()
@@ -155,7 +155,9 @@ class TLSTransport(Transport):
         return self._below.write(self._unsent)
 
     def wants_to_write(self) -> bool:
-        return bool(self._unsent) or self._outgoing.pending > 0 or self._below.wants_to_write()
+        with self._lock:
+            ready = self._outgoing.pending > 0
+        return ready or bool(self._unsent) or self._below.wants_to_write()
 
     def has_unread(self) -> bool:
         return self.holds_data() or super().has_unread()

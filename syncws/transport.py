@@ -1,7 +1,8 @@
 """A connected stream: read, write, wait, shut, close. For threads and for greenlets; over TLS see `tls`.
 
-Rank 2: talks to a connected socket, and only it and `borrowed` do. Holds no state of the protocol. One reader and
-one writer may be in it at once; `shutdown` may come from anywhere, `close` only when both have left.
+Rank 2: talks to a connected socket, and only it, `borrowed` and the short path of `port` do. Holds no state of the
+protocol. One reader and one writer may be in it at once; `shutdown` may come from anywhere, `close` only when both have
+left.
 """
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ class Transport:
         self._sock = runtime.adopt(sock)
         self._waits_in_kernel = self._may_wait_in_kernel and runtime.may_block and _DONT_WAIT != 0
         self._sock.setblocking(self._waits_in_kernel)
-        if self._waits_in_kernel and hears_signals():
-            with contextlib.suppress(OSError):  # a system with another struct timeval
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LOOK)
+        self._looks = False
         self._waiter = runtime.waiter(self._sock.fileno())
         self._turn_began = 0.0
         self._no_delay()
@@ -55,6 +54,13 @@ class Transport:
         # A small frame must not wait for the acknowledgement of the one before (Nagle's algorithm).
         if self._sock.family in (socket.AF_INET, socket.AF_INET6):
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def heed_signals(self) -> None:
+        """By whoever is going to read: in the main thread no read waits longer in the system than a `LOOK`."""
+        if self._waits_in_kernel and not self._looks and hears_signals():
+            self._looks = True
+            with contextlib.suppress(OSError):  # a system with another struct timeval
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _LOOK)
 
     @property
     def descriptor(self) -> int:

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from .admission import Admission, Handler, Verifier, listed
+from .admission import Admission, Handler, Verifier, listed, listed_subprotocols
 from .client import Socket, check_socket_class
 from .doorway import Doorway
 from .exchange import Request, Response
@@ -56,10 +56,11 @@ class Upgrade:
         socket_class: type[Socket] | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
-        settings = Options.of("upgrade", {"compression": False, **options})
+        settings = Options.of("upgrade", {"compression": False, **options}, server=True)
         further = _checked_headers(headers)
+        asked = listed_subprotocols(protocols)
         reception = Reception(
-            Admission(settings, accept, path, listed(origins), verify_client, protocols, select_subprotocol),
+            Admission(settings, accept, path, listed(origins), verify_client, asked, select_subprotocol),
             socket_class=check_socket_class(socket_class or self._SOCKET),
             headers=functools.partial(_add_headers, further),
         )

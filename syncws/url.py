@@ -77,7 +77,9 @@ def parse(url: str) -> Address:
 
 
 def check_characters(url: str) -> None:
-    """ValueError for what no URL holds as it is: blanks, controls, a backslash."""
+    """ValueError for what no URL holds as it is: blanks, controls, a backslash. TypeError for what is no str."""
+    if not isinstance(url, str):
+        raise TypeError(f"a URL must be a str, not {type(url).__name__}")
     if bad := _FORBIDDEN.search(url):
         raise ValueError(f"character {bad.group()!r} at index {bad.start()} of the URL is not allowed")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import socket as _socket
 import ssl as _ssl
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,10 @@ from .errors import HandshakeError, RedirectError
 from .events import RedirectEvent, ResponseEvent
 from .exchange import Response
 from .handshake_client import ClientHandshake
-from .headers import Headers, HeaderSource
-from .options import check_count
+from .headers import Headers, HeaderSource, checked_subprotocols
+from .options import check_bool, check_count
 from .punctual import Punctual
-from .runtime import Runtime, deadline_after, remaining
+from .runtime import Runtime, deadline_after, is_past, remaining
 from .tls import TLSTransport, check_context
 from .transport import Transport, connect
 from .websocket import Connection, Opening
@@ -46,7 +45,7 @@ class Question:
     """What one server is asked: on a redirect the next one is asked the same, but for what was not meant for it."""
 
     address: Address
-    protocols: str | list[str] | tuple[str, ...]
+    protocols: list[str]
     origin: str | None
     headers: Headers
     compression: Deflate | None
@@ -108,12 +107,11 @@ class Plan:
     ) -> Plan:
         """TypeError, ValueError or ProxyError for what cannot be."""
         address = _url.parse(url)
-        if not isinstance(follow_redirects, bool):
-            raise TypeError(f"follow_redirects must be True or False, not {follow_redirects!r}")
-        check_count("max_redirects", max_redirects, least=0)
-        given = Headers(headers or ())
+        check_bool("follow_redirects", follow_redirects)
+        check_count("max_redirects", max_redirects)
+        given = Headers(() if headers is None else headers)
         trusted = address.userinfo is not None or "Authorization" in given
-        wanted = () if protocols is None else protocols
+        wanted = checked_subprotocols(protocols)
         question = Question(address, wanted, origin, given, compression, version, follow_redirects, trusted)
         plan = cls(question, ssl, sock, _proxy.checked(proxy), max_redirects)
         plan._check_transport()
@@ -123,7 +121,8 @@ class Plan:
         address, context, sock, proxy = self.question.address, self.context, self.sock, self.proxy
         if context is not None:
             check_context(context, server_side=False)
-            may_be_of_use = self.question.follow_redirects or (isinstance(proxy, _proxy.Proxy) and proxy.secure)
+            used = None if sock is not None else _proxy.choose(address, proxy)
+            may_be_of_use = self.question.follow_redirects or (used is not None and used.secure)
             if not address.secure and not may_be_of_use:
                 raise ValueError(f"ssl is of no use for {address.url}: the scheme must be wss or https")
         if isinstance(proxy, _proxy.Proxy) and (sock is not None or address.unix is not None):
@@ -262,11 +261,11 @@ class Way:
         except HandshakeError as error:
             owner.response = error.response
             if error.response is not None and error.response.status != 101:
-                owner._call("unexpected-response", ResponseEvent("unexpected-response", error.response, owner))
+                owner._tell_opening(ResponseEvent("unexpected-response", error.response))
             raise
         if response is not None and response.status == 101:
             owner.response = response
-            owner._call("upgrade", ResponseEvent("upgrade", response, owner))
+            owner._tell_opening(ResponseEvent("upgrade", response))
         return response
 
     def _opening(self, transport: Transport, response: Response) -> Opening:
@@ -278,7 +277,7 @@ class Way:
     def _turn(self, response: Response) -> None:
         """The server sent us elsewhere: tell, leave this connection, and ask there. RedirectError if we do not go."""
         owner, question = self._owner, self._next_question(response)
-        owner._call("redirect", RedirectEvent(response, question.address.url, owner))
+        owner._tell_opening(RedirectEvent(response, question.address.url))
         if owner._aborted:
             raise ConnectionAbortedError("closed before the connection was established")
         owner._let_go()
@@ -323,7 +322,7 @@ def resolve(
 
     runtime.spawn("syncws-resolver", ask)
     while not runtime.acquire(bell, _ASK_AGAIN if deadline is None else min(_ASK_AGAIN, remaining(deadline) or 0)):
-        if abandoned() or (deadline is not None and deadline <= time.monotonic()):
+        if abandoned() or is_past(deadline):
             raise TimeoutError(f"the name {host!r} was not resolved")
     if isinstance(result[0], Exception):
         raise result[0]

@@ -1,7 +1,8 @@
 """`Connection`: a WebSocket after its opening handshake, for clients and servers alike.
 
-Rank 4, the top of the layers Lifecycle, Control, Outgoing, Incoming, Dispatching, Tended. There is one door into
-it, `_open`, whatever the connection comes from: a transport, what the handshake agreed, and the bytes read too early.
+Rank 4, the top of the layers Lifecycle, Control, Outgoing, Posting, Reading, Incoming, Dispatching, Awaiting, Tended.
+There is one door into it, `_open`, whatever the connection comes from: a transport, what the handshake agreed, and the
+bytes read too early.
 """
 
 from __future__ import annotations
@@ -244,10 +245,10 @@ class Connection(Tended):
         side = "from" if self._server_side else "to"
         return f"<{type(self).__name__} {side} {self.remote_address!r} {STATE_NAMES[self._state]}>"
 
-    def __del__(self, _is_over: Callable[[], bool] = sys.is_finalizing) -> None:
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         transport = getattr(self, "_transport", None)
         # With the process the system closes everything, and of this library not much is left.
-        if transport is None or self._released or _is_over():
+        if transport is None or self._released or _is_finalizing():
             return
         # Nobody can be in here any more, so no lock is needed, and none is taken: this may run anywhere.
         transport.shutdown()

@@ -67,6 +67,7 @@ def quick_ticks() -> Any:
         for name, module in list(sys.modules.items()):
             if name.startswith("syncws.") and hasattr(module, "TICK"):
                 patch.setattr(module, "TICK", 0.05)
+        patch.setattr("syncws.dispatch.HESITATION", 0.05)
         yield patch.undo
 
 

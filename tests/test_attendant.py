@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 import threading
 import time
@@ -168,6 +169,16 @@ def test_timers_are_called_in_order_and_not_early(minder: Any) -> None:
     eventually(lambda: len(called) == 4)
     assert [number for number, _ in called] == [0, 1, 2, 3]
     assert all(0.05 * number <= after < 0.05 * number + 1 for number, after in called), called
+
+
+def test_a_timer_may_be_as_far_as_can_be_said(minder: Any) -> None:
+    called: list[int] = []
+    minder.call_at(math.inf, lambda: called.append(3))
+    minder.call_at(time.monotonic() + 1e12, lambda: called.append(2))
+    world.sleep(0.05)  # until it sleeps, for as long as the system lets it
+    minder.call_at(time.monotonic(), lambda: called.append(1))
+    eventually(lambda: called)
+    assert called == [1]
 
 
 def test_a_nearer_timer_wakes_the_attendant_from_a_long_sleep(minder: Any) -> None:

@@ -6,12 +6,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 import world
 from command import Command, syncws
-from world import PATIENCE
+from world import HOME, PATIENCE
 
 pytestmark = world.threads_only  # processes of their own, which no test mode reaches
 
@@ -169,4 +171,19 @@ def test_the_version_is_told():
     with syncws("--version") as command:
         status, said, _ = command.end()
     assert (status, len(said)) == (0, 1)
-    assert re.fullmatch(r"syncws \d+\.\d+\.\d+\S*", said[0])
+    assert re.fullmatch(r"syncws \d+\.\d+\.\d+\S* \((compiled|pure Python)\)", said[0])
+
+
+@pytest.mark.parametrize("command", ["demo", "--version", "connect ws://127.0.0.1:1/"])
+def test_it_does_without_an_output(command):
+    ended = subprocess.run(
+        [sys.executable, "-m", "syncws", *command.split()],
+        preexec_fn=lambda: os.close(1),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=50,
+        env={**os.environ, "PYTHONPATH": str(HOME)},
+    )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == ("connect" in command)

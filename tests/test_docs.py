@@ -122,7 +122,7 @@ def test_every_argument_is_told(name, kind):
     text = text_of(name) + text_of("limits.md")
     arguments = [*inspect.signature(kind).parameters, *inspect.signature(Options).parameters]
     missing = [name for name in arguments if not re.search(rf"\b{name}\b", text)]
-    assert set(missing) <= {"url", "options", "generate_mask", "auto_pong", "skip_utf8_validation"}
+    assert set(missing) <= {"url", "options", "generate_mask"}
 
 
 def test_every_public_name_is_told():

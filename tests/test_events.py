@@ -369,7 +369,21 @@ def test_a_listener_that_raises_is_logged_and_the_others_run(
     assert isinstance(record.exc_info[1], LookupError)
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_sys_exit_is_one_that_raises(target: Target, caplog: pytest.LogCaptureFixture) -> None:
+    target.on("message", lambda event: sys.exit(3))
+    caplog.expected_errors = 1  # type: ignore[attr-defined]
+    fire(target)
+
+
+def test_a_target_by_itself_takes_any_type() -> None:
+    target, heard = EventTarget(), []
+    target.addEventListener("news", heard.append)
+    event = Event("news")
+    target.dispatchEvent(event)
+    assert heard == [event]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])
 def test_what_is_no_ordinary_error_passes_through(target: Target, kind: type[BaseException]) -> None:
     def interrupt(event: Event) -> None:
         raise kind

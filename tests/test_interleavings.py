@@ -75,7 +75,7 @@ def test_a_listener_may_be_added_at_the_moment_when_accept_returns(monkeypatch: 
             if asked:
                 ws._lock = lock
                 done.set()
-                eventually(lambda: not ws._at_home)
+                eventually(lambda: ws._home is None)
 
         monkeypatch.setattr(Connection, "_needs_loop", ask)
         ws._lock = Interposed(lock, after=accept_returns)

@@ -66,6 +66,24 @@ def test_a_port_out_of_range_is_refused() -> None:
             Server(world.echo, host="127.0.0.1", port=port)
 
 
+@pytest.mark.parametrize("port", ["8765", 1.5, True])
+def test_a_port_is_a_number(port: Any) -> None:
+    with pytest.raises(TypeError, match="port"):
+        Server(world.echo, host="127.0.0.1", port=port)
+
+
+def test_a_host_that_is_empty_is_not_all_of_them() -> None:
+    with pytest.raises(ValueError, match="host"):
+        Server(world.echo, host="", port=0)
+
+
+def test_a_socket_to_listen_on_listens() -> None:
+    with pytest.raises(TypeError, match="listening"):
+        Server(world.echo, sock=5)
+    with contextlib.closing(native.socket()) as sock, pytest.raises(ValueError, match="listen"):
+        Server(world.echo, sock=sock)
+
+
 def test_a_port_can_be_taken_again_at_once() -> None:
     with serving() as server:
         port = server.address()[1]
@@ -276,7 +294,8 @@ def test_scarcity_is_waited_out_and_told_once_a_second(number: int, caplog: pyte
     assert [error.errno for error in errors] == [number]
 
 
-def test_a_listener_that_is_gone_ends_the_server_with_an_error() -> None:
+def test_a_listener_that_is_gone_ends_the_server_with_an_error(caplog: Any) -> None:
+    caplog.expected_errors = 1
     ended = Event()
     errors: list[OSError] = []
     with serving() as server:

@@ -34,7 +34,7 @@ RANKS = {
     "cli": 6,
 }  # fmt: skip
 PURE = 1, 3  # ranks that know no socket, lock or thread, apart from these:
-IMPURE = {"attendant", "borrowed", "tls", "transport"}
+IMPURE = {"attendant", "borrowed", "port", "tls", "transport"}
 DEPENDENCIES = {"h11"}
 OPTIONAL = {"deflate": {"zlib_ng"}, "eventlets": {"eventlet"}}  # used where it is there
 TEST_COMMAND = (

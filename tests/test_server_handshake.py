@@ -195,6 +195,7 @@ def test_origins(origin: str | None, options: Any, status: int, caplog: pytest.L
         ({}, ["a"], ""),
         ({"protocols": ["b", "a"]}, ["a", "b"], "b"),
         ({"protocols": ["b", "a"]}, ["a"], "a"),
+        ({"protocols": (name for name in ["b", "a"])}, ["a", "b"], "b"),
         ({"protocols": ["b"]}, ["a", "B"], ""),
         ({"protocols": []}, ["a"], ""),
         ({"protocols": ["a"]}, [], ""),

@@ -51,6 +51,12 @@ def test_verify_client_may_refuse(verdict: Any, status: int, body: bytes) -> Non
             assert answer.headers[name.lower()] == value
 
 
+def test_verify_client_cannot_answer_what_ends_no_request(caplog: Any) -> None:
+    caplog.expected_errors = 1
+    with serving(verify_client=lambda info: Response(101)) as server:
+        assert ask(server, head()).status == 500
+
+
 def test_verify_client_is_asked_only_about_what_would_be_let_in() -> None:
     asked: list[Any] = []
     with serving({"/a": echo}, verify_client=asked.append, path="/a") as server:

@@ -61,6 +61,11 @@ BAD_OPTIONS: list[tuple[dict[str, Any], Any]] = [
     ({"sock": 5}, TypeError),
     ({"no_such_option": 1}, TypeError),
     ({"on_open": print}, TypeError),
+    *(({name: 5}, TypeError) for name in ("onopen", "onmessage", "onclose", "onerror", "onping", "onpong")),
+    *(({name: "x"}, TypeError) for name in ("onupgrade", "onredirect", "auto_pong", "skip_utf8_validation")),
+    *(({"headers": value}, TypeError) for value in (0, "A: b", ["A: b"], [("A", "b", "c")])),
+    *(({"protocols": value}, TypeError) for value in (0, False)),
+    *(({name: 10**400}, ValueError) for name in ("handshake_timeout", "close_timeout", "ping_interval")),
 ]
 
 
@@ -87,6 +92,23 @@ def test_a_url_is_a_str(url: Any) -> None:
 def test_a_tls_context_without_tls_is_a_value_error() -> None:
     with pytest.raises(ValueError):
         Socket(NOWHERE, ssl=ssl.create_default_context())
+
+
+@pytest.mark.parametrize("blocking", [None, 1, "no"])
+def test_blocking_is_true_or_false(blocking: Any) -> None:
+    with pytest.raises(TypeError, match="blocking"):
+        Socket(NOWHERE, blocking=blocking)
+
+
+def test_a_close_timeout_below_zero_is_told_that_zero_will_do() -> None:
+    with pytest.raises(ValueError, match="at least 0"):
+        Socket(NOWHERE, close_timeout=-1)
+
+
+def test_a_tls_context_may_be_for_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "https://127.0.0.1:1")
+    with pytest.raises(OSError):
+        Socket("ws://example.org/", ssl=ssl.create_default_context())
 
 
 def test_after_the_first_two_arguments_there_are_names_only() -> None:

@@ -133,7 +133,7 @@ def _strike(place: Arena, rng: Any) -> None:
     peer.result()
     told = place.closes[-1]
     ws.addEventListener("close", told.append)
-    world.eventually(lambda: told, 5)
+    assert ws.wait_closed(stress_rounds.WATCHDOG), who + _inside(ws)
     stress_rounds.ended_well(ws, told)
 
 

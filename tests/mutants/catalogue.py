@@ -227,7 +227,7 @@ MUTANTS = (
         "the main thread waits in one go, whatever signal came before",
         (
             Edit("heeding_signals", "(timeout is not None and timeout <= LOOK) or not hears_signals()", "True"),
-            Edit("Transport.__init__", "self._waits_in_kernel and hears_signals()", "False"),
+            Edit("Transport.heed_signals", "hears_signals()", "False"),
         ),
         "test_process.py -k does_not_wake",
     ),
