@@ -122,12 +122,13 @@ static PyObject *port_read_alone(PyObject *object, PyTypeObject *class, PyObject
     Port *self = (Port *)object;
     const Module *module = PyType_GetModuleState(class);
     int wanted = count == 0, turn = self->green && ++self->reads % MOST_TURNS == 0;
-    if (turn || !begin(self, module, READING, wanted ? NOBODY_ELSE : args[0])) Py_RETURN_NONE;
+    int descriptor = turn ? -1 : begin(self, module, READING, wanted ? NOBODY_ELSE : args[0]);
+    if (descriptor < 0) Py_RETURN_NONE;
     PyObject *result = NULL, *buffer = Py_NewRef(self->buffer);
     Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
     char *bytes = PyByteArray_AS_STRING(buffer);
     Py_ssize_t read = self->green ? receive_green(self, module, bytes, (size_t)size)
-                                  : receive(self->descriptor, bytes, (size_t)size);
+                                  : receive(descriptor, bytes, (size_t)size);
     if (read > 0) {
         result = understand(self, module, buffer, read, wanted);
     } else if (read == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -165,16 +166,15 @@ static int next_key(Port *self, const Module *module, char *key) {
 
 /* It does not wait, so the GIL is kept: to give it away and to ask for it again costs as much as the call. Whatever is
    wrong, the next attempt will find it, too. */
-static Py_ssize_t offer(Port *self, const void *bytes, Py_ssize_t size) {
-    Py_ssize_t sent = send(self->descriptor, bytes, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+static Py_ssize_t offer(Port *self, int descriptor, const void *bytes, Py_ssize_t size) {
+    Py_ssize_t sent = send(descriptor, bytes, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent == size) self->sent += size;
     return sent < 0 ? 0 : sent;
 }
 
-/* As the writer: leaves what the kernel did not take where the next attempt takes it from. -1: an exception, and a frame
-   is cut: the connection is dropped. */
-static int put_rest(Port *self, const Module *module, const char *bytes, Py_ssize_t size) {
-    PyObject *rest = PyBytes_FromStringAndSize(bytes, size);
+/* As the writer: leaves what the kernel did not take where the next attempt takes it from. Steals `rest`, NULL for one
+   that could not be made. -1: an exception, and a frame is cut: the connection is dropped. */
+static int put_rest(Port *self, const Module *module, PyObject *rest) {
     PyObject *put = rest == NULL ? NULL : PyObject_CallMethodOneArg(self->out, module->append, rest);
     Py_XDECREF(rest);
     Py_XDECREF(put);
@@ -187,8 +187,8 @@ static int put_rest(Port *self, const Module *module, const char *bytes, Py_ssiz
 
 /* As the writer: frames the message and writes it. What the kernel did not take goes the long way. NULL: an exception,
    and the role is given back; else it still has to be, unless `*left`. */
-static PyObject *write_message(Port *self, const Module *module, int opcode, const char *payload, Py_ssize_t length,
-                               PyObject *timeout, int *left) {
+static PyObject *write_message(Port *self, const Module *module, int descriptor, int opcode, const char *payload,
+                               Py_ssize_t length, PyObject *timeout, int *left) {
     uint8_t frame[MOST_SENT + 2 + 8 + KEY_SIZE];
     char key[KEY_SIZE];
     int masks = !self->server_side;
@@ -204,10 +204,10 @@ static PyObject *write_message(Port *self, const Module *module, int opcode, con
     if (masks) memcpy(frame + size, key, KEY_SIZE), size += KEY_SIZE;
     if (length > 0) copy_xored((char *)frame + size, payload, (size_t)length, masks ? key_at(key, 0) : 0);
     size += length;
-    Py_ssize_t sent = offer(self, frame, size);
+    Py_ssize_t sent = offer(self, descriptor, frame, size);
     if (sent == size) Py_RETURN_TRUE;
     *left = 1;
-    if (put_rest(self, module, (char *)frame + sent, size - sent) < 0) return NULL;
+    if (put_rest(self, module, PyBytes_FromStringAndSize((char *)frame + sent, size - sent)) < 0) return NULL;
     PyObject *holder = announce(self, WRITING), *number = PyLong_FromSsize_t(size), *result = NULL;
     if (number == NULL) give_up(self, module, holder);
     else result = PyObject_CallMethodObjArgs((PyObject *)self, module->send_rest, holder, number, timeout, NULL);
@@ -240,11 +240,12 @@ static PyObject *port_send_alone(PyObject *object, PyTypeObject *class, PyObject
         length = PyBytes_GET_SIZE(data);
     }
     int turn = self->green && ++self->turns % MOST_TURNS == 0;
-    if (turn || length > MOST_SENT || !begin(self, module, WRITING, NOBODY_ELSE)) {
+    int descriptor = turn || length > MOST_SENT ? -1 : begin(self, module, WRITING, NOBODY_ELSE);
+    if (descriptor < 0) {
         Py_XDECREF(encoded);
         Py_RETURN_FALSE;
     }
-    result = write_message(self, module, opcode, payload, length, args[1], &left);
+    result = write_message(self, module, descriptor, opcode, payload, length, args[1], &left);
     Py_XDECREF(encoded);
     if (result == NULL || left || leave(self, module, WRITING) == 0) return result;
     Py_DECREF(result);
@@ -256,10 +257,15 @@ static PyObject *port_post_alone(PyObject *object, PyTypeObject *class, PyObject
     Port *self = (Port *)object;
     const Module *module = PyType_GetModuleState(class);
     if (count != 1 || !PyBytes_Check(args[0])) return PyErr_Format(PyExc_TypeError, "expected a frame in bytes");
-    if (!begin(self, module, WRITING, NOBODY_ELSE)) Py_RETURN_FALSE;
-    Py_ssize_t size = PyBytes_GET_SIZE(args[0]), sent = offer(self, PyBytes_AS_STRING(args[0]), size);
+    int descriptor = begin(self, module, WRITING, NOBODY_ELSE);
+    if (descriptor < 0) Py_RETURN_FALSE;
+    Py_ssize_t size = PyBytes_GET_SIZE(args[0]), sent = offer(self, descriptor, PyBytes_AS_STRING(args[0]), size);
     if (sent < size) {
-        if (put_rest(self, module, PyBytes_AS_STRING(args[0]) + sent, size - sent) < 0) return NULL;
+        /* A view, for it is the same frame for all that do not take it at once. */
+        PyObject *whole = PyMemoryView_FromObject(args[0]);
+        PyObject *rest = whole == NULL ? NULL : PySequence_GetSlice(whole, sent, size);
+        Py_XDECREF(whole);
+        if (put_rest(self, module, rest) < 0) return NULL;
         self->sent += size;
     }
     if (leave(self, module, WRITING) < 0) return NULL;

@@ -96,13 +96,14 @@ static int may_leave(Port *self, Role role) {
     return is_empty(self->pongs) && is_empty(self->pings) && is_empty(self->out);
 }
 
-/* Takes a role if it is free and nothing is the matter. */
+/* Takes a role if it is free and nothing is the matter: the descriptor, which stays open for as long as there is a role,
+   whatever is said of it from now on; else -1. */
 static int begin(Port *self, const Module *module, Role role, PyObject *holder) {
-    if (self->descriptor < 0 || !guard(self, module)) return 0;
-    int begun = may_begin(self, role);
-    if (begun) set_role(self, role, holder);
+    if (self->descriptor < 0 || !guard(self, module)) return -1;
+    int descriptor = may_begin(self, role) ? self->descriptor : -1;
+    if (descriptor >= 0) set_role(self, role, holder);
     unguard(self);
-    return begun;
+    return descriptor;
 }
 
 /* As the holder of a role, before Python code runs: the object that stands for the taking, made now if need be. A new

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Any, NamedTuple
 
 from . import hixie76
@@ -244,14 +245,19 @@ def report(error: HandshakeError, peer: Any) -> None:
     )
 
 
-def refuse(transport: Transport, error: HandshakeError) -> None:
+def refuse(transport: Transport, error: HandshakeError, request: Request | None = None) -> None:
     """Answer a failed handshake, and give the client a moment to read that. The caller closes."""
     report(error, transport.addresses()[0])
     if error.status is None:
         return
+    response = refusal(error)
+    response.headers.setdefault("Date", formatdate(usegmt=True))  # RFC 9110 section 6.6.1
+    request = request or error.request
+    if request is not None and request.method == "HEAD":
+        response.body = b""  # section 9.3.2
     deadline = time.monotonic() + _LINGER
     with contextlib.suppress(OSError):  # it has left, or does not read
-        transport.write_all(response_bytes(refusal(error)), deadline, _NOT_TAKEN)
+        transport.write_all(response_bytes(response), deadline, _NOT_TAKEN)
         linger(transport, deadline)
 
 

@@ -83,9 +83,9 @@ class Arrivals:
     def _converse(self, sock: socket.socket, address: Any) -> None:
         """The life of one connection, on its own thread. Nothing gets out of here."""
         try:
-            if self._cpu is not None:
-                os.sched_setaffinity(0, {self._cpu})
             try:
+                if self._cpu is not None:
+                    self._pin(self._cpu)
                 admitted = self._admit(sock, address)
             finally:
                 self._handshake_ended()
@@ -96,6 +96,12 @@ class Arrivals:
             logger.debug("lost %s during the handshake: %s", address, error)
         except USERS_ERRORS:
             logger.exception("a connection failed")
+
+    def _pin(self, cpu: int) -> None:
+        try:
+            os.sched_setaffinity(0, {cpu})
+        except OSError as error:  # that CPU was taken away
+            logger.warning("a connection is served on any CPU, for %d is not to be had: %s", cpu, error)
 
     def _admit(self, sock: socket.socket, address: Any) -> tuple[Socket, Welcome] | None:
         """The opening handshake; None if the client was refused."""

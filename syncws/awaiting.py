@@ -10,15 +10,20 @@ from typing import Any
 
 from .dispatch import Dispatching
 from .errors import InvalidStateError
-from .lifecycle import CLOSED, CONNECTING
+from .lifecycle import CLOSED, CLOSING, CONNECTING
 from .options import check_timeout
-from .runtime import deadline_after, is_past, remaining
+from .runtime import deadline_after, in_time, is_past, remaining
 
 
 class Awaiting(Dispatching):
     """Whoever waits until all is over."""
 
-    __slots__ = ()
+    __slots__ = ("_resides", "_waits_inside")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waits_inside = False  # a listener is in wait_closed()
+        self._resides = False  # accept() has returned
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until CLOSED and every close listener has run: True; False after `timeout` seconds.
@@ -50,11 +55,19 @@ class Awaiting(Dispatching):
             if not self._aborted:
                 raise InvalidStateError("the connection is not open yet, and this listener is what it waits for")
             return True  # it will be, when the listener returns
-        while self._state != CLOSED:
-            self._act_on_verdict(jump=True)
-            if not self._read_or_wait(deadline, lambda: self._state == CLOSED, for_message=False):
-                return False
-        return True
+        self._waits_inside = True
+        try:
+            while self._state != CLOSED:
+                self._act_on_verdict(jump=True)
+                if not self._read_or_wait(deadline, lambda: self._state == CLOSED, for_message=False):
+                    break
+        finally:
+            self._waits_inside = False
+        return self._state == CLOSED
+
+    def _drops_overflow(self) -> bool:
+        # Nobody can be told of messages before that listener has returned; the peer's Close is behind them.
+        return super()._drops_overflow() or (self._waits_inside and self._state == CLOSING)
 
     def _wait_at_home(self, deadline: float | None) -> bool:
         """On the connection's own thread: read and tell, unless another does; then wait for that one."""
@@ -71,7 +84,8 @@ class Awaiting(Dispatching):
                         bell = self._changed.bell()
                 if bell is None:
                     return self._loop(role, deadline)
-                if not self._changed.hear(bell, remaining(deadline)) and is_past(deadline):
+                self._changed.hear(bell, remaining(deadline))
+                if is_past(deadline):
                     return self._done
             finally:
                 if self._looper is role:  # interrupted between the taking and the loop
@@ -82,7 +96,7 @@ class Awaiting(Dispatching):
         while not self._done:
             jump = not self._has_listeners("message")
             self._act_on_verdict(jump)
-            if not self._read_unless_done(deadline, jump) and is_past(deadline):
+            if not in_time(deadline, self._read_unless_done(deadline, jump)):
                 return self._done
         return True
 
@@ -92,7 +106,7 @@ class Awaiting(Dispatching):
         self._heed_signals()
         try:
             with self._lock:
-                if self._done or (self._verdict is not None and (jump or not self._inbox)):
+                if self._done or self._verdict_is_due(jump):
                     return True  # or the verdict came after the look at it
                 may = self._looper is None and self._may_read() and self._has_room()
                 bell = self._take_role_or_bell(role, may)
@@ -115,6 +129,7 @@ class Awaiting(Dispatching):
         role = object()
         with self._lock:
             self._home = None
+            self._resides = True
             if self._looper is not None or self._done:
                 return
             self._looper = role
@@ -133,7 +148,8 @@ class Awaiting(Dispatching):
                 if self._is_over(inside):
                     return True
                 bell = self._changed.bell()
-            if not self._changed.hear(bell, remaining(deadline)) and is_past(deadline):
+            self._changed.hear(bell, remaining(deadline))
+            if is_past(deadline):
                 return self._done
 
 

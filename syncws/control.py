@@ -143,6 +143,7 @@ class Control(Lifecycle):
             rest = self._pongs or self._pings or self._out or self._outbox or self._lags
             if self._calm and self._writer is role and not rest:
                 self._writer = None
+                self._hand_over()
                 if self._waiting:
                     self._changed.notify_all()
                 return
@@ -165,6 +166,7 @@ class Control(Lifecycle):
                 self._drop_unwritten()
             elif blocked or not self._out:  # corked it may be long, and its bytes are counted already
                 self._buffered = sum(map(len, self._out))
+            self._hand_over()
             self._changed.notify_all()
             closed = self._conclude_if_due()
         if blocked:
@@ -172,6 +174,9 @@ class Control(Lifecycle):
         if closed:
             self._told()
         return False
+
+    def _hand_over(self) -> None:
+        """A hook, with the state lock: nobody writes, and somebody may be waiting to."""
 
     def _has_unwritten(self) -> bool:
         """With the state lock: whether anything but new messages could be written now."""

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .attendant import TICK
+from .errors import ConnectionClosed
 from .events import LISTENERS_ERRORS, Event, Handler
 from .frames import BINARY
 from .inbox import hand_out
 from .incoming import Incoming
 from .lifecycle import CLOSED, CONNECTING, OPEN, Role
 from .port import message_event
-from .runtime import is_past, remaining
+from .runtime import in_time, remaining
 
 logger = logging.getLogger("syncws")
 
@@ -273,7 +274,9 @@ class Dispatching(Incoming):
             return False
 
     def _tell_next(self) -> None:
-        if self._next() == "message":
+        with self._lock:
+            kind = self._next()
+        if kind == "message":
             self._tell_messages()
             return
         with self._lock:
@@ -308,12 +311,18 @@ class Dispatching(Incoming):
                 # `_call` in short.
                 try:
                     entries[0].call(event)
-                except LISTENERS_ERRORS:
-                    logger.exception("a listener for 'message' raised")
+                except LISTENERS_ERRORS as error:
+                    self._listener_raised("message", error)
             else:
                 self._call("message", event)
             if not self._calm or self._happenings:
                 return
+
+    def _listener_raised(self, type: str, error: BaseException) -> None:
+        if isinstance(error, ConnectionClosed) and self._state != OPEN:
+            logger.debug("a listener for %r ended as the connection did: %s", type, error)
+        else:
+            super()._listener_raised(type, error)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -326,7 +335,7 @@ class Dispatching(Incoming):
                 if self._done:
                     return True
                 self._act_on_verdict(jump=self._state != OPEN)
-                if not self._step(role, deadline) and is_past(deadline):
+                if not in_time(deadline, self._step(role, deadline)):
                     return self._done
         finally:
             with self._lock:
@@ -341,7 +350,7 @@ class Dispatching(Incoming):
             with self._lock:
                 if self._done or (self._dispatcher is None and self._next() is not None):
                     return True
-                if self._verdict is not None and not self._inbox:
+                if self._verdict_is_due():
                     return True  # it came after the look at it
                 self._held_back = self._held_back or not self._has_room()
                 bell = self._take_role_or_bell(role, may=self._may_read() and self._has_room())

@@ -101,11 +101,12 @@ class Doorway:
 
     def sock(self, request: Request, sock: Any, head: bytes, accept: Handler | None) -> Response:
         """With a socket that nobody else has; `head` is what was read from it behind the request. It is closed."""
+        _check_upgrade(request, sock, head, accept)
         mine = object()
         if sock.fileno() < 0 or self._at_work.setdefault(id(sock), mine) is not mine:
             raise ValueError(f"expected a socket that nobody has taken yet, got {sock!r}")
         try:
-            return self._settle(Takeover(sock, head), request, accept)
+            return self._settle(Takeover(sock, bytes(head)), request, accept)
         finally:
             sock.close()
             del self._at_work[id(sock)]
@@ -153,7 +154,7 @@ class Doorway:
 
     def _answer_over(self, transport: Transport, error: HandshakeError, request: Request | None) -> None:
         if self._refuse is None:
-            refuse(transport, error)
+            refuse(transport, error, request)
         else:
             self._refuse(transport, error, request)
 
@@ -188,6 +189,17 @@ class Doorway:
             raise
         serve(ws, welcome.handler, welcome.request, before=self._before, contained=Exception)
         return Response(101)
+
+
+def _check_upgrade(request: object, sock: object, head: object, accept: object) -> None:
+    if not isinstance(request, Request):
+        raise TypeError(f"request must be a syncws.Request, not {request!r}")
+    if not all(hasattr(sock, name) for name in ("recv", "send", "settimeout", "fileno", "close")):
+        raise TypeError(f"sock must be a connected socket, not {sock!r}")
+    if not isinstance(head, (bytes, bytearray, memoryview)):
+        raise TypeError(f"head must be the bytes that were read behind the request, not {head!r}")
+    if accept is not None and not callable(accept):
+        raise TypeError(f"accept must be callable or None, not {accept!r}")
 
 
 def request_of(environ: Environ) -> Request:

@@ -237,8 +237,11 @@ class EventTarget:
         for entry in self._due(type):
             try:
                 entry.call(*args)
-            except LISTENERS_ERRORS:
-                logger.exception("a listener for %r raised", type)
+            except LISTENERS_ERRORS as error:
+                self._listener_raised(type, error)
+
+    def _listener_raised(self, type: str, error: BaseException) -> None:
+        logger.error("a listener for %r raised", type, exc_info=error)
 
     def _consult(self, type: str, *args: Any) -> None:
         """As `_call`, for listeners whose failure is the caller's: the first exception is raised."""

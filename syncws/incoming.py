@@ -17,7 +17,7 @@ from .inbox import Unfinished, hand_out
 from .lifecycle import CLOSED, OPEN
 from .options import check_binary_type, check_timeout
 from .reading import Reading
-from .runtime import Lock, deadline_after, is_past, remaining
+from .runtime import Lock, deadline_after, in_time, remaining
 
 #: Close codes after which an iteration ends without an error
 CLEAN_CODES = (1000, 1001, 1005)
@@ -128,7 +128,7 @@ class Incoming(Reading):
 
     def _await_message(self, timeout: float | None, unfinished: bool = False) -> Any:
         """The next message; with `unfinished` also one whose end has not come yet."""
-        deadline = deadline_after(timeout)
+        deadline, late = deadline_after(timeout), False
 
         def ready() -> bool:
             return bool(self._inbox or (unfinished and self._unfinished))
@@ -138,8 +138,9 @@ class Incoming(Reading):
             taken = self._take(unfinished)
             if taken is not None:
                 return taken
-            if not self._read_or_wait(deadline, ready):
+            if late:
                 raise TimeoutError(f"no message within {timeout:g} s")
+            late = not self._read_or_wait(deadline, ready)
 
     def _take(self, unfinished: bool = False) -> Any:
         inbox = self._inbox
@@ -151,6 +152,8 @@ class Incoming(Reading):
         if not unfinished:
             return None
         with self._lock:
+            if self._inbox:  # it has come meanwhile, and is before what is unfinished now
+                return self._inbox.popleft()
             taken, self._unfinished = self._unfinished, None
             if taken is not None:
                 taken.taken = True
@@ -187,13 +190,16 @@ class Incoming(Reading):
             self._conclude_ended()
         try:
             with self._lock:
-                if ready() or (self._verdict is not None and not self._inbox):
+                if ready() or self._verdict_is_due():
                     return True  # or the verdict came after the look at it
                 if for_message and self._nothing_more():
                     raise self._closed_error()
-                bell = self._take_role_or_bell(role, may=self._may_read() and not self._paused)
+                may = self._may_read() and (not self._paused if for_message else self._has_room())
+                bell = self._take_role_or_bell(role, may)
             happened = self._changed.hear(bell, remaining(deadline)) if bell else self._read(remaining(deadline))
-            return happened or not is_past(deadline)
+            if not for_message and not bell:
+                self._drop_overflow()
+            return in_time(deadline, happened)
         finally:
             try:
                 self._leave_reading(role)
@@ -233,7 +239,7 @@ class Incoming(Reading):
         `jump`: although messages before it wait to be taken; they still can be.
         """
         # In this order: the reader puts messages into the inbox before it sets the verdict behind them.
-        if self._verdict is None or (self._inbox and not jump):
+        if not self._verdict_is_due(jump):
             return
         try:
             with self._lock:
@@ -255,6 +261,10 @@ class Incoming(Reading):
         except BaseException:
             self._bail()
             raise
+
+    def _verdict_is_due(self, jump: bool = False) -> bool:
+        """Whether `_act_on_verdict` would."""
+        return self._verdict is not None and not self._paused and (jump or not self._inbox)
 
     def _close_came(self, code: int, reason: str) -> None:
         """With the state lock. RFC 6455 section 5.5.1: answer with a Close, typically with the code received."""

@@ -110,11 +110,11 @@ def _listen_all(
             listeners.append(_listen(runtime, family, address, backlog, reuse_port))
         except OSError as error:
             if listeners and port == 0 and error.errno == errno.EADDRINUSE:
-                _close_all(listeners)
+                close_all(listeners)
                 return []
             # A machine without IPv6 still listens on "all addresses".
             if not (listeners and optional_rest and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)):
-                _close_all(listeners)
+                close_all(listeners)
                 raise
     return listeners
 
@@ -136,7 +136,7 @@ def _listen(runtime: Runtime, family: int, address: Any, backlog: int, reuse_por
     return sock
 
 
-def _close_all(listeners: list[socket.socket]) -> None:
+def close_all(listeners: list[socket.socket]) -> None:
     for listener in listeners:
         listener.close()
 
@@ -179,19 +179,21 @@ def _remove_stale(runtime: Runtime, path: str) -> None:
 
 
 class Acceptor:
-    """Accepts from listening sockets on a thread of its own, until stopped."""
+    """Accepts from listening sockets on a thread of its own, until stopped; then `leave` closes them."""
 
     def __init__(
         self,
         runtime: Runtime,
         listeners: list[socket.socket],
         take: Callable[[socket.socket, Any], bool],
+        leave: Callable[[], None],
         ended: Callable[[], None],
         failed: Callable[[OSError], None],
     ) -> None:
         self._runtime = runtime
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._take = take
+        self._leave = leave
         self._ended = ended
         self._failed = failed
         self._poller: Poller | None = None  # made late: a server made before a fork may be started after it
@@ -222,7 +224,7 @@ class Acceptor:
     def disinherit(self) -> None:
         """In the child of a fork: leave accepting to the parent."""
         self._stopping = True
-        _close_all(list(self._listeners.values()))
+        close_all(list(self._listeners.values()))
         if self._poller is not None:
             self._poller.disinherit()
 
@@ -238,7 +240,7 @@ class Acceptor:
             logger.error("accepting has ended: %s", error)
             self._failed(error)
         finally:
-            _close_all(list(self._listeners.values()))
+            self._leave()
             poller.close()
             self._ended()
 

@@ -26,11 +26,16 @@ _CORKED = 1 << 16
 class Outgoing(Control):
     """`send`, in one frame or many, blocking until the system has it all."""
 
+    __slots__ = ("_senders",)
+
     _ROLES = (*Control._ROLES, "_message_owner")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._message_owner = None  # the Role of who sends a message in fragments; under the state lock
+        # Guarded by the state lock:
+        self._message_owner = None  # the Role of who sends a message in fragments
+        # Who waits to send, in the order they came: what is to be taken, and for which owner of a message.
+        self._senders: tuple[tuple[object, Role | None], ...] = ()
 
     # -- what the layer above provides ---------------------------------------------------------------------
 
@@ -125,15 +130,9 @@ class Outgoing(Control):
                 raise
 
     def _take_message(self, owner: Role, deadline: float | None) -> None:
-        while True:
-            with self._lock:
-                self._refuse_reentry(owner.owner)
-                if self._message_owner is None:
-                    self._refuse_unless_open()
-                    self._message_owner = owner
-                    return
-                bell = self._next_change(deadline)
-            self._changed.hear(bell, remaining(deadline))
+        with self._lock:
+            self._refuse_reentry(owner.owner)
+        self._take_turn(owner, owner, deadline)
 
     def _refuse_reentry(self, caller: object) -> None:
         """With the state lock."""
@@ -144,6 +143,7 @@ class Outgoing(Control):
         with self._lock:
             if self._message_owner is owner:
                 self._message_owner = None
+                self._hand_over()
                 self._changed.notify_all()
 
     def _fail_sending(self) -> None:
@@ -169,10 +169,14 @@ class Outgoing(Control):
         try:
             with self._lock:
                 taken = self._writer is None and self._message_owner is owner and self._state == OPEN
+                if taken and self._senders and owner is None:
+                    taken = False
                 if taken:
                     self._writer = role
+                elif owner is None:
+                    self._refuse_reentry(self._runtime.current())
             if not taken:
-                self._take_writing(role, owner, deadline)
+                self._take_turn(role, owner, deadline)
             cut = True
             if self._outbox or (self._out and not self._is_held()):
                 self._write_waiting(deadline)
@@ -236,18 +240,44 @@ class Outgoing(Control):
             self._abort("a frame was cut short")
         self._leave_writing(role)
 
-    def _take_writing(self, role: object, owner: Role | None, deadline: float | None) -> None:
-        while True:
+    def _take_turn(self, role: object, owner: Role | None, deadline: float | None) -> None:
+        """Wait for the writer's role, or, if `role` is an owner, for the right to send a message in fragments.
+
+        First come, first served: or else whoever sends all the time would never let another.
+        """
+        try:
             with self._lock:
-                if self._state != OPEN:
-                    self._refuse_unless_open()
-                if self._writer is None and self._message_owner is owner:
-                    self._writer = role
-                    return
-                if owner is None:
-                    self._refuse_reentry(self._runtime.current())
-                bell = self._next_change(deadline)
-            self._changed.hear(bell, remaining(deadline))
+                self._senders += ((role, owner),)
+            while True:
+                with self._lock:
+                    self._hand_over()
+                    if role in (self._writer, self._message_owner):
+                        return
+                    if self._state != OPEN:
+                        self._refuse_unless_open()
+                    bell = self._next_change(deadline)
+                self._changed.hear(bell, remaining(deadline))
+        finally:
+            try:
+                self._leave_queue(role)
+            except BaseException:
+                self._leave_queue(role)  # once more, for that was interrupted
+                raise
+
+    def _leave_queue(self, role: object) -> None:
+        with self._lock:
+            self._senders = tuple(entry for entry in self._senders if entry[0] is not role)
+
+    def _hand_over(self) -> None:
+        for role, owner in self._senders if self._state == OPEN else ():
+            if role is owner and self._message_owner is None:
+                self._message_owner = owner
+            elif role is not owner and self._message_owner is owner and self._writer is None:
+                self._writer = role
+            else:
+                continue
+            self._senders = tuple(entry for entry in self._senders if entry[0] is not role)
+            return
 
     def _next_change(self, deadline: float | None) -> Lock:
         """With the state lock: what to wait for; TimeoutError at `deadline`."""
@@ -314,19 +344,16 @@ class Outgoing(Control):
             self._buffered = sum(map(len, out))
             if self._aborted:
                 raise ConnectionAbortedError("the connection was dropped")
-            if not self._wait_for_room(transport, deadline) and is_past(deadline):
+            if is_past(deadline):
                 raise TimeoutError("the peer did not take the message in time")
+            self._wait_for_room(transport, deadline)
         self._buffered = 0
 
-    def _wait_for_room(self, transport: Transport, deadline: float | None) -> bool:
-        """As the writer: wait until writing may go on, reading meanwhile if nobody else does. False: not in time."""
+    def _wait_for_room(self, transport: Transport, deadline: float | None) -> None:
+        """As the writer: wait until writing may go on, or the deadline; reading meanwhile if nobody else does."""
         left = remaining(deadline)
         if not self._reads_for_writer():
             # Somebody reads, or the inbox is full: no descriptor shows when that is over.
-            return bool(transport.wait(WRITE, TICK if left is None else min(left, TICK)))
-        if transport.holds_data():
-            return self._read_for_others()
-        ready = transport.wait(READ | WRITE, left)
-        if ready & READ:
+            transport.wait(WRITE, TICK if left is None else min(left, TICK))
+        elif transport.holds_data() or transport.wait(READ | WRITE, left) & READ:
             self._read_for_others()
-        return bool(ready)

@@ -12,6 +12,7 @@ from typing import Any
 
 from .attendant import TICK
 from .buffers import LEAST_BUFFER, MOST_BUFFER, SMALL_BUFFER, fitting
+from .control import MAX_WAITING
 from .events import DataEvent
 from .frames import BINARY, CLOSE, PING, PONG, TEXT
 from .framing import Gathering, MessageReceiver
@@ -187,13 +188,20 @@ class Reading(Posting):
         event_type = "ping" if kind == PING else "pong"
         if self._has_listeners(event_type):
             with self._lock:
-                self._happenings.append((self._decoded, DataEvent(event_type, payload)))
+                self._add_data_event(DataEvent(event_type, payload))
         if kind == PONG:
             self._note_pong(payload)
             return False
         if self._options.auto_pong:
             self._answer_ping(payload)
         return self._options.auto_pong
+
+    def _add_data_event(self, event: DataEvent) -> None:
+        """With the state lock. Of more than a few that wait for a slow listener, only the latest is told."""
+        waiting = [pair for pair in self._happenings if pair[1].type == event.type]
+        if len(waiting) >= MAX_WAITING:
+            self._happenings = [pair for pair in self._happenings if pair not in waiting]
+        self._happenings.append((self._decoded, event))
 
     def _add_fragment(self, item: Item) -> None:
         fragment = item[1]

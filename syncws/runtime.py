@@ -30,6 +30,8 @@ LOOK = 0.5
 _LONGEST_WAIT = 10 * 365 * 86400.0
 _LONGEST_POLL = 2e6
 
+_OVERTIME = 0.1  # seconds; a peer that never falls silent must not make anybody wait for ever
+
 
 class Lock(Protocol):
     """A mutual exclusion of threads or of greenlets."""
@@ -369,6 +371,11 @@ def remaining(deadline: float | None) -> float | None:
 def is_past(deadline: float | None) -> bool:
     """Whether `deadline` (of time.monotonic) was reached; never, if it is None."""
     return deadline is not None and deadline <= time.monotonic()
+
+
+def in_time(deadline: float | None, something: bool) -> bool:
+    """Whether to go on. A little beyond the deadline as long as `something` is found: what has come already counts."""
+    return deadline is None or time.monotonic() < deadline + (_OVERTIME if something else 0)
 
 
 def deadline_after(timeout: float | None) -> float | None:

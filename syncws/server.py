@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import socket as _socket
 import ssl as _ssl
 import weakref
@@ -41,6 +42,8 @@ from .websocket import Connection
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+logger = logging.getLogger("syncws")
 
 _HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C or SIGTERM
 _GRACE = 0.5  # seconds for connections to be gone that were terminated
@@ -215,8 +218,7 @@ class Server(EventTarget):
         accept: called instead of the server's own. A client that is not let in gets its refusal. TypeError for what is
         of the wrong kind; the socket is then as it was.
         """
-        _check_upgrade(request, sock, head, accept)
-        return self._doorway.sock(request, sock, bytes(head), accept)
+        return self._doorway.sock(request, sock, head, accept)
 
     def start(self: _Self) -> _Self:
         """Accept in the background. Once only; RuntimeError after `close`."""
@@ -257,14 +259,15 @@ class Server(EventTarget):
     ) -> None:
         """Stop listening, and "close" the clients with `code`, "terminate" or "leave" them.
 
-        Waits until they are closed; those that are not after `timeout` seconds (None: each one's close_timeout)
-        are terminated. Handshakes under way are answered 503.
+        Waits until they are closed and their listeners told; after `timeout` seconds (None: close_timeout) those that
+        are not are terminated, and listeners still at work left to it. Handshakes under way are answered 503.
         """
         encode_close(code, reason)
         check_timeout(timeout)
         if clients not in ("close", "terminate", "leave"):
             raise ValueError(f"clients must be close, terminate or leave, not {clients!r}")
-        deadline = deadline_after(timeout)
+        patience = self._admission.options.close_timeout + _GRACE if timeout is None else timeout
+        deadline = deadline_after(patience)
         with self._closing_by_call():
             self._stop_listening()
             try:
@@ -327,6 +330,9 @@ class Server(EventTarget):
             while not self._stopped and not self._source.is_current():
                 self._changed.wait()
 
+    def _listener_guard(self) -> Any:
+        return self._lock
+
     def _disinherit(self) -> None:
         """See `attendant.Owner`. To the child this server is closed; the parent goes on."""
         self._lock = self._runtime.lock()
@@ -361,8 +367,9 @@ class Server(EventTarget):
         for ws in late:
             ws.terminate()
         deadline = deadline_after(_GRACE)
-        for ws in late:
-            ws._await_told(deadline, inside=inside)
+        busy = sum(not ws._await_told(deadline, inside=inside) for ws in late)
+        if busy:
+            logger.warning("%d connections are closed, but listeners of theirs have not returned", busy)
 
     # -- one connection ------------------------------------------------------------------------------------
 
@@ -381,20 +388,9 @@ class Server(EventTarget):
             sock = HandshakeSocket(transport)
             self._call("client_error", error, sock, request or error.request)
             if not sock.answered():
-                refuse(transport, error)
+                refuse(transport, error, request)
         finally:
             transport.close()
 
     def _greet(self, ws: Socket, request: Request) -> None:
         self._call("connection", ws, request)
-
-
-def _check_upgrade(request: object, sock: object, head: object, accept: object) -> None:
-    if not isinstance(request, Request):
-        raise TypeError(f"request must be a syncws.Request, not {request!r}")
-    if not all(hasattr(sock, name) for name in ("recv", "send", "settimeout", "fileno", "close")):
-        raise TypeError(f"sock must be a connected socket, not {sock!r}")
-    if not isinstance(head, (bytes, bytearray, memoryview)):
-        raise TypeError(f"head must be the bytes that were read behind the request, not {head!r}")
-    if accept is not None and not callable(accept):
-        raise TypeError(f"accept must be callable or None, not {accept!r}")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from .attach import Attachment
 from .doorway import Doorway
 from .exchange import Request
-from .listen import Acceptor, listen
+from .listen import Acceptor, close_all, listen
 from .runtime import Runtime
 
 Ended = Callable[[], None]
@@ -65,7 +65,7 @@ class Listening:
         self._listeners, self._unlink = listen(runtime, *place)
         self._address: Any = self._listeners[0].getsockname()
         self._ended = ended
-        self._acceptor = Acceptor(runtime, self._listeners, take, self._finish, failed)
+        self._acceptor = Acceptor(runtime, self._listeners, take, self._leave, ended, failed)
 
     def address(self) -> Any:
         return self._address
@@ -77,9 +77,8 @@ class Listening:
         self._acceptor.stop()
 
     def abandon(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._finish()
+        self._leave()
+        self._ended()
 
     def is_current(self) -> bool:
         return self._acceptor.is_current()
@@ -88,9 +87,10 @@ class Listening:
         self._unlink = lambda: None
         self._acceptor.disinherit()
 
-    def _finish(self) -> None:
+    def _leave(self) -> None:
+        # In this order: the number of a file that is gone may be that of another's at once.
         self._unlink()
-        self._ended()
+        close_all(self._listeners)
 
 
 class _Passive:

@@ -127,9 +127,9 @@ class Tended(Awaiting):
         # messages were dropped. Until it does, TCP holds the peer back.
         if self._state != CLOSING:
             return False
-        if self._looper is not None:
-            return True  # accept() is over
-        return not self._read_by_hand and time.monotonic() - self._closing_since >= _PATIENCE
+        if self._resides or self._read_by_hand:
+            return self._resides
+        return self._looper is not None or time.monotonic() - self._closing_since >= _PATIENCE
 
     def _take_reading(self, role: object) -> bool:
         """The reader's role, for whoever reads on behalf of others: only if it is free and there is room."""

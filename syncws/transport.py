@@ -8,13 +8,14 @@ left.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .runtime import LOOK, READ, WRITE, Runtime, hears_signals, remaining
+from .runtime import LOOK, READ, WRITE, Runtime, hears_signals, is_past, remaining
 
 Buffer = bytes | bytearray | memoryview
 Out = list[Buffer]
@@ -26,6 +27,7 @@ _MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 
 _LOOK = struct.pack("ll", 0, int(LOOK * 1e6))  # a struct timeval, for one call that waits in the system
 # Greenlets: seconds that one may go on reading without waiting before the others get their turn.
 _FAIR_SHARE = 0.005
+_QUEUE_NAP = 0.02  # seconds until a full queue is tried again
 
 
 class Transport:
@@ -245,13 +247,27 @@ def connect(
     return transport
 
 
+def _begins_to_connect(sock: socket.socket, address: Any) -> bool:
+    """False if a unix socket has no room in its queue just now. BlockingIOError: it is under way."""
+    try:
+        sock.connect(address)
+    except BlockingIOError as error:
+        if error.errno == errno.EAGAIN:
+            return False
+        raise
+    return True
+
+
 def _await_connection(transport: Transport, address: Any, deadline: float | None) -> None:
     sock = transport.sock
     blocking = sock.getblocking()
     sock.setblocking(False)
     try:
         try:
-            sock.connect(address)
+            while not _begins_to_connect(sock, address):
+                if is_past(deadline):
+                    raise TimeoutError(f"no connection to {address} in time: too many others wait for one")
+                transport._runtime.sleep(_QUEUE_NAP)
         except BlockingIOError:
             if not transport.wait(WRITE, remaining(deadline)):
                 raise TimeoutError(f"no connection to {address} in time") from None

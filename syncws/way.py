@@ -183,7 +183,7 @@ class Way:
         if self._plan.sock is not None:
             transport = self._adopt(self._plan.sock)
         elif address.unix is not None:
-            transport = self._connect(_socket.AF_UNIX, address.unix)
+            transport = self._connect(_socket.AF_UNIX, address.unix, self._deadline)
         elif proxy is not None:
             transport, early = self._tunnel(proxy)
         else:
@@ -206,19 +206,23 @@ class Way:
 
     def _dial(self, host: str, port: int) -> Transport:
         found = self._resolve(host, port)
-        for family, _, _, _, address in found[:-1]:
+        for count, (family, _, _, _, address) in zip(range(len(found), 1, -1), found, strict=False):
+            # One that does not answer at all leaves time for the others.
+            left = remaining(self._deadline)
             try:
-                return self._connect(family, address)
+                return self._connect(family, address, deadline_after(None if left is None else left / count))
             except OSError as error:
+                if self._owner._aborted:
+                    raise
                 logger.debug("no connection to %s: %s", address, error)
-        return self._connect(found[-1][0], found[-1][4])
+        return self._connect(found[-1][0], found[-1][4], self._deadline)
 
     def _resolve(self, host: str, port: int) -> list[Any]:
         owner = self._owner
         return resolve(self._runtime, host, port, self._deadline, lambda: owner._aborted)
 
-    def _connect(self, family: int, address: Any) -> Transport:
-        return connect(self._runtime, self._adopt, family, address, self._deadline)
+    def _connect(self, family: int, address: Any, deadline: float | None) -> Transport:
+        return connect(self._runtime, self._adopt, family, address, deadline)
 
     def _adopt(self, sock: _socket.socket) -> Transport:
         return self._own(Transport(self._runtime, sock))

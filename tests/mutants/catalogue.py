@@ -220,7 +220,7 @@ MUTANTS = (
             Edit("_read_once", "self._reader is not None or not self._calm or self._inbox", "self._reader is not None"),
             Edit("Port._read_alone", "self._inbox", "False"),
         ),
-        "test_socket_receiving.py -k left_lying",
+        "test_interleavings.py -k left_lying",
     ),
     Mutant(
         "one-long-wait",
