@@ -16,7 +16,7 @@ from .errors import ConnectionClosed
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
-from .runtime import READ, WRITE, Lock, deadline_after, is_past, remaining
+from .runtime import READ, WRITE, Lock, deadline_after, in_time, is_past, remaining
 from .transport import Transport
 
 #: corked bytes that leave all the same: more in one write gains nothing
@@ -169,8 +169,7 @@ class Outgoing(Control):
         try:
             with self._lock:
                 taken = self._writer is None and self._message_owner is owner and self._state == OPEN
-                if taken and self._senders and owner is None:
-                    taken = False
+                taken = taken and not (self._senders and owner is None)  # others came before
                 if taken:
                     self._writer = role
                 elif owner is None:
@@ -344,16 +343,17 @@ class Outgoing(Control):
             self._buffered = sum(map(len, out))
             if self._aborted:
                 raise ConnectionAbortedError("the connection was dropped")
-            if is_past(deadline):
+            if not in_time(deadline, self._wait_for_room(transport, deadline)):
                 raise TimeoutError("the peer did not take the message in time")
-            self._wait_for_room(transport, deadline)
         self._buffered = 0
 
-    def _wait_for_room(self, transport: Transport, deadline: float | None) -> None:
-        """As the writer: wait until writing may go on, or the deadline; reading meanwhile if nobody else does."""
+    def _wait_for_room(self, transport: Transport, deadline: float | None) -> bool:
+        """As the writer: wait until writing may go on (True), or the deadline; reads meanwhile if nobody else does."""
         left = remaining(deadline)
         if not self._reads_for_writer():
             # Somebody reads, or the inbox is full: no descriptor shows when that is over.
-            transport.wait(WRITE, TICK if left is None else min(left, TICK))
-        elif transport.holds_data() or transport.wait(READ | WRITE, left) & READ:
+            return bool(transport.wait(WRITE, TICK if left is None else min(left, TICK)))
+        ready = READ if transport.holds_data() else transport.wait(READ | WRITE, left)
+        if ready & READ:
             self._read_for_others()
+        return bool(ready & WRITE)

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from interposed import Interposed
 from pairs import connected
 from peer import TEXT
 from world import PATIENCE, Event, Socket, eventually, serving, spawn, url_of
 
 from syncws.websocket import Connection
-
-
-class Interposed:
-    """A lock, before each taking of which something happens, or after each giving back."""
-
-    def __init__(
-        self, lock: Any, *, before: Callable[[], object] | None = None, after: Callable[[], object] | None = None
-    ) -> None:
-        self._lock = lock
-        self._before = before or (lambda: None)
-        self._after = after or (lambda: None)
-
-    def __enter__(self) -> Any:
-        self._before()
-        return self._lock.__enter__()
-
-    def __exit__(self, *error: Any) -> Any:
-        self._lock.__exit__(*error)
-        self._after()
-
-    def locked(self) -> bool:
-        return True  # the compiled path is not for us
 
 
 def test_a_message_that_another_caller_read_meanwhile_is_not_left_lying() -> None:

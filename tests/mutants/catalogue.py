@@ -47,7 +47,11 @@ MUTANTS = (
         "no-writers-role",
         "two writers at once",
         (
-            Edit("_take_writing", "self._writer is None and self._message_owner is owner", "self._message_owner is owner"),
+            Edit(
+                "Outgoing._hand_over",
+                "role is not owner and self._message_owner is owner and self._writer is None",
+                "role is not owner and self._message_owner is owner",
+            ),
             Edit(
                 "_send_frame",
                 "self._writer is None and self._message_owner is owner and self._state == OPEN",
@@ -60,7 +64,11 @@ MUTANTS = (
         "no-message-lock",
         "other messages pass between the fragments of one",
         (
-            Edit("_take_writing", "self._writer is None and self._message_owner is owner", "self._writer is None"),
+            Edit(
+                "Outgoing._hand_over",
+                "role is not owner and self._message_owner is owner and self._writer is None",
+                "role is not owner and self._writer is None",
+            ),
             Edit(
                 "_send_frame",
                 "self._writer is None and self._message_owner is owner and self._state == OPEN",
