@@ -271,6 +271,10 @@ class Lifecycle(EventTarget, Port):
         if self._state != CLOSED or self._released or self._reader is not None or self._writer is not None:
             return
         self._give_descriptor_back()
+        self._forget()
+
+    def _forget(self) -> None:
+        """A hook, with the state lock: nothing is read or written any more."""
 
     def _give_descriptor_back(self) -> None:
         self._short_descriptor = -1

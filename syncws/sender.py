@@ -90,8 +90,9 @@ class Sender:
         self._open = not fin
         if key or len(payload) <= _JOIN_LIMIT:
             return (encode(opcode, payload, fin, rsv1, key),)
-        # A view keeps a bytearray from being resized meanwhile: the header has said how long it is.
-        return write_header(opcode, len(payload), fin, rsv1), memoryview(payload)
+        if isinstance(payload, bytearray):
+            payload = memoryview(payload)  # cannot be resized meanwhile: the header has said how long it is
+        return write_header(opcode, len(payload), fin, rsv1), payload
 
     def forget(self) -> None:
         """The peer has got a message that was not framed here: what is compressed from now on must not refer back.

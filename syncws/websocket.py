@@ -138,8 +138,7 @@ class Connection(Tended):
         self._plain, self._between = self._sender.plain, self._receiver.between
         self._max_payload = options.max_payload
 
-    def _give_descriptor_back(self) -> None:
-        super()._give_descriptor_back()
+    def _forget(self) -> None:
         self._sender = self._receiver = None  # type: ignore[assignment]  # and what they keep for compression
 
     def _disinherit(self) -> None:

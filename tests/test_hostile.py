@@ -111,13 +111,13 @@ def test_wait_closed_in_a_listener_holds_no_more_than_the_queue(side: str) -> No
 
         ws.onmessage = listener
         mask = None if side == "client" else b"\0\0\0\0"
-        for _ in range(2000):
+        for _ in range(20_000):
             peer.send(TEXT, b"x" * 100, mask=mask)
             most = max(most, len(ws._inbox))
         peer.send(CLOSE, close_payload(1000), mask=mask)
         peer.end()
         assert ws.wait_closed(PATIENCE)
-        assert most < 200  # of one read
+        assert most < 1500  # of one read
 
 
 @pytest.mark.parametrize("type", ["ping", "pong"])

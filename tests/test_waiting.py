@@ -104,8 +104,8 @@ def test_a_listener_that_leaves_python_is_logged_and_the_connection_goes_on(side
         mask = None if side == "client" else b"\0\0\0\0"
         for text in (b"1", b"2"):
             peer.send(TEXT, text, mask=mask)
-        eventually(lambda: told == ["1", "2"])
-        assert ws.readyState == syncws.OPEN
+        eventually(lambda: len([record for record in caplog.records if record.levelname == "ERROR"]) == 2)
+        assert (told, ws.readyState) == (["1", "2"], syncws.OPEN)
     records = [record for record in caplog.records if record.levelname == "ERROR"]
     assert [record.exc_info[0] for record in records] == [SystemExit, SystemExit]
 
