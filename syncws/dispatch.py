@@ -34,7 +34,17 @@ _KEPT = ("open", "error", "close")
 class Dispatching(Incoming):
     """Listeners, and the loop that reads for them."""
 
-    __slots__ = ("_close_fired", "_dispatcher", "_done", "_hesitates_until", "_home", "_hurried", "_kept", "_looper")
+    __slots__ = (
+        "_close_fired",
+        "_dispatcher",
+        "_done",
+        "_hesitates_until",
+        "_home",
+        "_hurried",
+        "_kept",
+        "_listened_at",
+        "_looper",
+    )
 
     _ROLES = (*Incoming._ROLES, "_looper", "_dispatcher")
     _TYPES: ClassVar[frozenset[str]] = frozenset(
@@ -59,6 +69,7 @@ class Dispatching(Incoming):
         self._kept: dict[str, Event] = {}
         self._hesitates_until = 0.0
         self._hurried = False
+        self._listened_at = 0.0  # when a listener to messages came last, in accept()
         self._close_fired = False
         self._done = False  # CLOSED, and the close listeners have run
 
@@ -180,6 +191,7 @@ class Dispatching(Incoming):
             if self._home is None:
                 role = self._looper = object()
         if role is None:
+            self._listened_at = time.monotonic()
             self._watch()
         else:
             self._spawn_loop(role)
@@ -202,6 +214,9 @@ class Dispatching(Incoming):
 
     def _relieve(self) -> None:
         """On the attendant: a thread for listeners whose own is busy in accept(), or could not be had."""
+        if self._home is not None and time.monotonic() < self._listened_at + TICK:
+            self._watch()  # it may be about to wait for the end, or to return, and will tell them itself
+            return
         with self._lock:
             if self._needs_loop():
                 role = self._looper = object()
