@@ -152,8 +152,8 @@ class Incoming(Reading):
         if not unfinished:
             return None
         with self._lock:
-            if self._inbox:  # it has come meanwhile, and is before what is unfinished now
-                return self._inbox.popleft()
+            if self._inbox:
+                return None  # it has come meanwhile, before what is unfinished now: the caller looks again
             taken, self._unfinished = self._unfinished, None
             if taken is not None:
                 taken.taken = True
