@@ -262,7 +262,8 @@ def test_a_close_behind_unread_messages_does_not_end_a_pause() -> None:
 
 @pytest.mark.parametrize("size", [100, 20_000])
 @pytest.mark.parametrize("fragments", [False, True])
-def test_who_sends_all_the_time_lets_others_send(fragments: bool, size: int) -> None:
+@pytest.mark.parametrize("others", [1, 2])
+def test_who_sends_all_the_time_lets_others_send(others: int, fragments: bool, size: int) -> None:
     with serving(lambda ws, request: [None for _ in ws]) as server, Socket(url_of(server), compression=False) as ws:
         over = Event()
         data = bytes(size)
@@ -271,7 +272,7 @@ def test_who_sends_all_the_time_lets_others_send(fragments: bool, size: int) -> 
             while not over.is_set():
                 ws.send([data, data] if fragments else data)
 
-        tasks = [spawn(busy) for _ in range(2)]
+        tasks = [spawn(busy) for _ in range(others)]
         sleep(0.2)
         for message in ("urgent", "x" * 10_000, ["ur", "gent"]):
             ws.send(message, timeout=5)

@@ -231,6 +231,28 @@ MUTANTS = (
         "test_interleavings.py -k left_lying",
     ),
     Mutant(
+        "no-turns",
+        "who leaves the writer's role does not hand it to who has waited longest",
+        (
+            Edit("Control._leave_writing", "self._hand_over()", "None"),
+            Edit("Control._keeps_writing", "self._hand_over()", "None"),
+            Edit("_send_frame", "taken and not (self._senders and owner is None)", "taken"),
+        ),
+        "test_hostile.py -k lets_others_send",
+    ),
+    Mutant(
+        "no-look-at-the-clock",
+        "a time limit counts only while nothing comes",
+        (Edit("in_time", "_OVERTIME if something else 0", "1e9 if something else 0"),),
+        "test_hostile.py -k time_limits_hold",
+    ),
+    Mutant(
+        "waits-without-bounds",
+        "wait_closed in a listener drops nothing, and so never comes to the peer's Close",
+        (Edit("Awaiting._drops_overflow", "self._waits_inside and self._state == CLOSING", "False"),),
+        "test_hostile.py -k holds_no_more",
+    ),
+    Mutant(
         "one-long-wait",
         "the main thread waits in one go, whatever signal came before",
         (
