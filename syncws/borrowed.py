@@ -73,6 +73,7 @@ class BorrowedTransport(Transport):
         self._lock = runtime.lock()  # guards the calls of the socket given, and what follows
         self._unsent = b""  # one record that was begun: it must be offered again as it is
         self._ended = False
+        self._is_ours = True  # but in the child of a fork
 
     def _set_waiting(self, may_wait: bool) -> None:
         # Not by a time-out of 0 where there is this: a TLS socket of eventlet's waits even then.
@@ -125,9 +126,6 @@ class BorrowedTransport(Transport):
     def wants_to_write(self) -> bool:
         return bool(self._unsent)
 
-    def has_unread(self) -> bool:
-        return self.holds_data() or super().has_unread()
-
     def holds_data(self) -> bool:
         with self._lock:
             pending = getattr(self._given, "pending", None)
@@ -139,14 +137,22 @@ class BorrowedTransport(Transport):
             self._ended = True
         super().finish_writing()
 
+    def disinherit(self) -> None:
+        super().disinherit()
+        self._is_ours = False
+
     def close(self) -> None:
+        if self._is_ours:
+            self._close_given()
+        self.shutdown()
+        super().close()
+
+    def _close_given(self) -> None:
         # Through the object, too: a TLS socket then forgets its session, and nothing of it gets out any more.
         with contextlib.suppress(OSError, ValueError):
             self._given.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError, ValueError):
             self._set_waiting(True)
-        self.shutdown()
-        super().close()
 
 
 def _gathered(out: Out) -> bytes:

@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _leave_output()
         return 1
+    except OSError as error:
+        _leave_output()
+        return complain(talk.reason_of(error))
     return status
 
 

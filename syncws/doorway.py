@@ -29,6 +29,9 @@ logger = logging.getLogger("syncws")
 #: PEP 3333 leaves them to the server.
 _HOP_BY_HOP = ("Connection", "Transfer-Encoding")
 
+#: what is asked of a socket that is no socket
+_OF_A_SOCKET = ("recv", "send", "settimeout", "gettimeout", "shutdown", "fileno", "close")
+
 Announce = Callable[[Response], object]
 Refuse = Callable[[Transport, HandshakeError, "Request | None"], object]
 
@@ -132,7 +135,7 @@ class Doorway:
             with contextlib.suppress(HandshakeError):  # the connection cannot be had
                 return _ended(start_response, *self._turn_away(environ, error, request))
         report(error, environ.get("REMOTE_ADDR"))
-        return _answer(start_response, refusal(error))
+        return _answer(start_response, refusal(error), bodiless=environ.get("REQUEST_METHOD") == "HEAD")
 
     def _turn_away(
         self, environ: Environ, error: HandshakeError, request: Request | None
@@ -144,13 +147,24 @@ class Doorway:
         return self._reject(takeover, error, request), takeover
 
     def _reject(self, takeover: Takeover, error: HandshakeError, request: Request | None = None) -> Response:
-        transport = takeover.transport(self._runtime or takeover.runtime())
+        transport = self._transport(takeover)
         try:
-            self._answer_over(transport, error, request)
+            if transport is not None:
+                self._answer_over(transport, error, request)
         finally:
-            transport.close()
+            if transport is not None:
+                transport.close()
             takeover.release()
         return refusal(error)
+
+    def _transport(self, takeover: Takeover) -> Transport | None:
+        """None: it cannot be had, and the connection is shut, so that the server reads nothing more from it either."""
+        try:
+            return takeover.transport(self._runtime or takeover.runtime())
+        except (OSError, ValueError) as error:
+            logger.error("cannot take over a connection, which is dropped: %s", error)
+            takeover.drop()
+            return None
 
     def _answer_over(self, transport: Transport, error: HandshakeError, request: Request | None) -> None:
         if self._refuse is None:
@@ -169,11 +183,12 @@ class Doorway:
             takeover.release()
 
     def _converse(self, takeover: Takeover, welcome: Welcome, announce: Announce | None) -> Response:
-        runtime = self._runtime or takeover.runtime()
-        transport = takeover.transport(runtime)
+        transport = self._transport(takeover)
+        if transport is None:
+            return Response(503)
         try:
             ws = self._reception.open(
-                runtime,
+                self._runtime or takeover.runtime(),
                 transport,
                 welcome,
                 leftover=takeover.early,
@@ -194,7 +209,7 @@ class Doorway:
 def _check_upgrade(request: object, sock: object, head: object, accept: object) -> None:
     if not isinstance(request, Request):
         raise TypeError(f"request must be a syncws.Request, not {request!r}")
-    if not all(hasattr(sock, name) for name in ("recv", "send", "settimeout", "fileno", "close")):
+    if not all(hasattr(sock, name) for name in _OF_A_SOCKET):
         raise TypeError(f"sock must be a connected socket, not {sock!r}")
     if not isinstance(head, (bytes, bytearray, memoryview)):
         raise TypeError(f"head must be the bytes that were read behind the request, not {head!r}")
@@ -258,8 +273,8 @@ def _ended(start_response: StartResponse, response: Response, takeover: Takeover
     return []
 
 
-def _answer(start_response: StartResponse, response: Response) -> list[bytes]:
-    """An ordinary response, over the server."""
+def _answer(start_response: StartResponse, response: Response, bodiless: bool) -> list[bytes]:
+    """An ordinary response, over the server. `bodiless`: to HEAD (RFC 9110 section 9.3.2)."""
     status = status_line(response)
     fields = [(name, value) for name, value in response.headers.items() if name.title() not in _HOP_BY_HOP]
     try:
@@ -268,7 +283,7 @@ def _answer(start_response: StartResponse, response: Response) -> list[bytes]:
         # A 426 should have Upgrade (RFC 9110 section 15.5.22), but wsgiref takes no such header from an application.
         without = [field for field in fields if field[0].title() != "Upgrade"]
         start_response(status, without, (type(error), error, error.__traceback__))
-    return [response.body]
+    return [] if bodiless else [response.body]
 
 
 _complaints: set[str] = set()

@@ -63,6 +63,11 @@ class Takeover:
     def transport(self, runtime: Runtime) -> Transport:
         return borrow(runtime, self.sock)
 
+    def drop(self) -> None:
+        """Shut the connection, which takes no descriptor."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
 
 class Host(NamedTuple):
     """A server: `matches` tells its environ from others', `take` answers with a Takeover or raises UpgradeUnsupported.
@@ -133,10 +138,11 @@ def drained(reader: Any, sock: Any) -> bytes:
     try:
         # An empty buffer makes peek() read once, which may find a first piece too.
         return bytes(reader.read1(len(reader.peek(1))))
-    except NOT_NOW:
-        return b""
+    except (*NOT_NOW, OSError):
+        return b""  # of a client that has gone the transport will tell
     finally:
-        sock.settimeout(usual)
+        with contextlib.suppress(OSError):
+            sock.settimeout(usual)
 
 
 # -- the hosts -----------------------------------------------------------------------------------------------

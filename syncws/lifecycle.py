@@ -309,7 +309,7 @@ class Lifecycle(EventTarget, Port):
         self.close_code, self.close_reason = 1006, "the connection belongs to the parent process, from before a fork"
         self._failure = ConnectionAbortedError(self.close_reason)
         if self._transport is not None and not self._released:
-            self._runtime.supplant(self._transport.descriptor)
+            self._transport.disinherit()
         self._release_if_free()
         self._changed.notify_all()
 

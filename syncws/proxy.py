@@ -79,7 +79,7 @@ def parse_proxy(url: str) -> Proxy:
     userinfo, host, port = split_authority(rest.removesuffix("/"))
     if userinfo is not None and scheme.startswith("socks"):
         _check_socks_userinfo(scheme, *userinfo)
-    return Proxy(scheme, host, port or _PORTS[scheme], userinfo)
+    return Proxy(scheme, host, _PORTS[scheme] if port is None else port, userinfo)
 
 
 def choose(address: Address, choice: Choice) -> Proxy | None:

@@ -242,11 +242,11 @@ class Server(EventTarget):
     def serve_forever(self) -> None:
         """Accept, and return when the server is closed: by `close`, or cleanly by Ctrl-C or SIGTERM."""
         try:
-            with stop_signals(self._source.stop) as came:
+            with stop_signals(self._source.interrupt) as came:
                 self.start()
                 with self._lock:
-                    while not self._stopped or (self._closers and not came):
-                        self._changed.wait(LOOK if self._stopped else None)
+                    while not came and (self._closers or not self._stopped):
+                        self._changed.wait(LOOK)
                 if came:
                     self.close(timeout=_HURRY)
             if not self._close_called:

@@ -28,7 +28,10 @@ class Source(Protocol):
         """Once. Raises RuntimeError if there is no thread to be had."""
 
     def stop(self) -> None:
-        """Soon; safe in a signal handler."""
+        """Soon."""
+
+    def interrupt(self) -> None:
+        """In a signal handler: stop soon if that takes no lock; who waits for the signal does it then."""
 
     def abandon(self) -> None:
         """Instead of `stop`, if it was never started."""
@@ -76,6 +79,8 @@ class Listening:
     def stop(self) -> None:
         self._acceptor.stop()
 
+    interrupt = stop
+
     def abandon(self) -> None:
         self._leave()
         self._ended()
@@ -101,6 +106,9 @@ class _Passive:
 
     def is_current(self) -> bool:
         return False
+
+    def interrupt(self) -> None:
+        pass
 
     def disinherit(self) -> None:
         pass

@@ -120,6 +120,8 @@ class RawFile(io.RawIOBase):
         The end is the peer's Close with 1000 or without a code. BrokenStream for any other: it is no whole.
         """
         view = memoryview(buffer).cast("B")
+        if view.readonly:
+            raise TypeError("expected a buffer that can be written to")
         piece = self._take(len(view))
         view[: len(piece)] = piece
         return len(piece)

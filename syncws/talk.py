@@ -125,13 +125,15 @@ def _lines_of_stdin() -> Iterator[str]:
     if sys.stdin is None:
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
-    rest = ""
+    begun: list[str] = []  # the pieces of a line, which may be long
     while data := os.read(sys.stdin.fileno(), 1 << 16):
-        *lines, rest = (rest + decoder.decode(data)).split("\n")
-        for line in lines:
-            yield line.removesuffix("\r")
-    rest += decoder.decode(b"", True)
-    if rest:
+        first, *more = decoder.decode(data).split("\n")
+        begun.append(first)
+        for piece in more:
+            yield "".join(begun).removesuffix("\r")
+            begun = [piece]
+    begun.append(decoder.decode(b"", True))
+    if rest := "".join(begun):
         yield rest
 
 

@@ -10,9 +10,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from .runtime import READ, WRITE, remaining
+from .runtime import READ, WRITE, is_past, remaining
 from .transport import Buffer, Out, Transport, consume
 
+_MOST_BARREN = 1 << 17  # bytes of ciphertext in a row that hold no data: a record has 16 KiB at most
 _CHUNK = 1 << 16  # bytes of plaintext that are encrypted, and of ciphertext that are read, at a time
 
 
@@ -49,6 +50,7 @@ class TLSTransport(Transport):
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
+        self._barren = 0  # bytes of ciphertext since there was data; the reader's
         self._holding = False  # data was decrypted, or can be, that the last read did not take
         self._ciphertext = bytearray(4096)
         self._unsent: Out = []  # ciphertext that was not taken below; the writer's
@@ -73,7 +75,7 @@ class TLSTransport(Transport):
             return True
 
     def _feed_more(self, deadline: float | None) -> None:
-        if not self._wait(READ, deadline):
+        if is_past(deadline) or not self._wait(READ, deadline):
             raise TimeoutError("the TLS handshake took too long")
         if self._receive() == 0:
             raise ConnectionResetError("the peer closed the connection during the TLS handshake")
@@ -98,9 +100,14 @@ class TLSTransport(Transport):
         while True:
             count = self._decrypt(buffer)
             if count is not None:
+                self._barren = 0
                 return count
-            if self._receive() is None:
+            received = self._receive()
+            if received is None:
                 return None
+            self._barren += received
+            if self._barren > _MOST_BARREN:
+                return 0  # key updates without end: they are answered each, and nothing comes of them
 
     def _decrypt(self, buffer: Buffer) -> int | None:
         with self._lock:
@@ -158,9 +165,6 @@ class TLSTransport(Transport):
         with self._lock:
             ready = self._outgoing.pending > 0
         return ready or bool(self._unsent) or self._below.wants_to_write()
-
-    def has_unread(self) -> bool:
-        return self.holds_data() or super().has_unread()
 
     def holds_data(self) -> bool:
         return self._holding or self._below.holds_data()

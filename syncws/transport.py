@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import socket
 import struct
+import termios
 import time
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +30,7 @@ _MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 
 _LOOK = struct.pack("ll", 0, int(LOOK * 1e6))  # a struct timeval, for one call that waits in the system
 # Greenlets: seconds that one may go on reading without waiting before the others get their turn.
 _FAIR_SHARE = 0.005
+_STUFFED = 8  # the part of a receive buffer; what the kernel needs for itself counts in it, too
 _QUEUE_NAP = 0.02  # seconds until a full queue is tried again
 
 
@@ -103,7 +107,7 @@ class Transport:
                 return 0
             if count is not None:
                 return count
-            if timeout is not None and timeout <= 0:
+            if timeout is not None and (timeout <= 0 or is_past(deadline)):
                 return None
             ready = self._waiter.wait(self._read_events, remaining(deadline))
             self._turn_began = time.monotonic()
@@ -168,12 +172,22 @@ class Transport:
         """Whether something of the transport's own waits to be written."""
         return False
 
-    def has_unread(self) -> bool:
-        """Whether bytes of the peer lie here or in the kernel, unread."""
+    def unread(self) -> int:
+        """How many bytes of the peer lie in the kernel, unread."""
+        count = array("i", [0])
         try:
-            return bool(self._sock.recv(1, _PEEK))
+            fcntl.ioctl(self._sock.fileno(), termios.FIONREAD, count)
+        except (OSError, ValueError):
+            return 0
+        return count[0]
+
+    def is_stuffed(self) -> bool:
+        """Whether a good part of what the kernel takes lies there unread: the peer may be unable to send more."""
+        try:
+            room = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         except OSError:
             return False
+        return self.unread() * _STUFFED >= room
 
     def has_ended(self) -> bool:
         """Whether nothing is to be read any more but the end of the stream, as far as it can be told at once."""
@@ -198,6 +212,10 @@ class Transport:
         """Shut the connection; wakes whoever waits in it. Does not block, may be called more than once."""
         with contextlib.suppress(OSError):  # the peer may have been faster
             self._sock.shutdown(how)
+
+    def disinherit(self) -> None:
+        """In the child of a fork: nothing that is done here reaches the connection any more, which is the parent's."""
+        self._runtime.supplant(self.descriptor)
 
     def close(self) -> None:
         """Give the descriptor back; nobody may be in here."""
@@ -227,11 +245,16 @@ def consume(out: Out, count: int) -> None:
 
 
 def connect(
-    runtime: Runtime, make: Callable[[socket.socket], Transport], family: int, address: Any, deadline: float | None
+    runtime: Runtime,
+    make: Callable[[socket.socket], Transport],
+    family: int,
+    address: Any,
+    deadline: float | None,
+    abandoned: Callable[[], bool],
 ) -> Transport:
     """Open a TCP or unix connection. `make` wraps the socket before it connects, so that it can be shut meanwhile.
 
-    Raises OSError, or TimeoutError at `deadline`.
+    Raises OSError, or TimeoutError at `deadline`; `abandoned` is asked whether to go on waiting for a unix socket.
     """
     sock = runtime.native_socket()(family, socket.SOCK_STREAM)
     try:
@@ -240,7 +263,7 @@ def connect(
         sock.close()
         raise
     try:
-        _await_connection(transport, address, deadline)
+        _await_connection(transport, address, deadline, abandoned)
     except BaseException:
         transport.close()
         raise
@@ -258,7 +281,9 @@ def _begins_to_connect(sock: socket.socket, address: Any) -> bool:
     return True
 
 
-def _await_connection(transport: Transport, address: Any, deadline: float | None) -> None:
+def _await_connection(
+    transport: Transport, address: Any, deadline: float | None, abandoned: Callable[[], bool]
+) -> None:
     sock = transport.sock
     blocking = sock.getblocking()
     sock.setblocking(False)
@@ -268,6 +293,8 @@ def _await_connection(transport: Transport, address: Any, deadline: float | None
                 if is_past(deadline):
                     raise TimeoutError(f"no connection to {address} in time: too many others wait for one")
                 transport._runtime.sleep(_QUEUE_NAP)
+                if abandoned():
+                    raise ConnectionAbortedError("closed before there was a connection")
         except BlockingIOError:
             if not transport.wait(WRITE, remaining(deadline)):
                 raise TimeoutError(f"no connection to {address} in time") from None

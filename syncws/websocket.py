@@ -7,6 +7,7 @@ bytes read too early.
 
 from __future__ import annotations
 
+import math
 import secrets
 import sys
 import warnings
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from . import files
-from .attendant import owners
+from .attendant import Timer, owners
 from .deflate import Agreement
 from .errors import HandshakeError
 from .events import Event
@@ -68,6 +69,7 @@ class Connection(Tended):
     supports = MODERN.supports
     _framing: Framing = MODERN
     _deflate: Agreement | None = None
+    _life: tuple[Timer, int] | None = None  # the look at whether the peer lives, and what had come; the attendant's
     _sharing: Sharing | None = None  # of the files of `makefile`; guarded by the state lock
 
     # -- the door ------------------------------------------------------------------------------------------------
@@ -223,24 +225,39 @@ class Connection(Tended):
         if self._state != OPEN:
             return
         # Counted before the ping leaves: its pong can be here before the next statement.
-        received = self.bytes_received
-        if self._options.ping_timeout is not None:
-            self._call_after(self._options.ping_timeout, Connection._check_life, received)
+        self._expect_life()
         with self._lock:
             if self._state == OPEN and not self._pings:
                 self._queue_control(self._pings, secrets.token_bytes(4), None)
         self._flush()
         self._start_keepalive()
 
+    def _expect_life(self) -> None:
+        """On the attendant: something is to come in `ping_timeout`; one such look at a time, the earliest."""
+        patience, received = self._options.ping_timeout, self._arrived()
+        if patience is None or patience == math.inf:
+            return
+        if self._life is not None and self._life[0].function is not None:
+            if self._life[1] == received:
+                return
+            self._life[0].cancel()
+        self._life = self._call_after(patience, Connection._check_life, received), received
+
     def _check_life(self, received: int) -> None:
         """On the attendant: the time for an answer is over."""
-        if self._state != OPEN or self.bytes_received != received or self._has_unread():
-            return
-        self._abort(f"keepalive: nothing came in {self._options.ping_timeout:g} s after a ping")
+        if self._state == OPEN and self._arrived() == received and not self._is_stuffed():
+            self._abort(f"keepalive: nothing came in {self._options.ping_timeout:g} s after a ping")
 
-    def _has_unread(self) -> bool:
+    def _arrived(self) -> int:
+        """Bytes that have come so far, read or not."""
         with self._lock:
-            return not self._released and self._transport is not None and self._transport.has_unread()
+            alive = not self._released and self._transport is not None
+            return self.bytes_received + (self._transport.unread() if alive and self._transport else 0)
+
+    def _is_stuffed(self) -> bool:
+        """Whether so much waits to be read that nothing more might come, though the peer is well."""
+        with self._lock:
+            return not self._released and self._transport is not None and self._transport.is_stuffed()
 
     # -- the object ----------------------------------------------------------------------------------------------
 

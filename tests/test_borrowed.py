@@ -15,10 +15,13 @@ import world
 from peer import BINARY, CLOSE, TEXT, close_payload, frame
 
 import syncws
+from syncws.borrowed import BorrowedTransport
+from syncws.runtime import THREADS
 
 pytestmark = world.threads_only
 
 MASK = b"\0\0\0\0"
+PATIENCE = world.PATIENCE
 VERSIONS = {"1.2": secure.VERSIONS[0], "1.3": secure.VERSIONS[1]}
 
 
@@ -52,6 +55,22 @@ class Hosting:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def test_in_the_child_of_a_fork_it_leaves_the_parents_connection_alone(server_tls: Any, client_tls: Any) -> None:
+    ours, theirs = world.pair_of_sockets()
+    ours.settimeout(PATIENCE)
+    theirs.settimeout(PATIENCE)
+    accepting = world.spawn(server_tls.wrap_socket, theirs, server_side=True)
+    client = client_tls.wrap_socket(ours, server_hostname="localhost")
+    given = accepting.result()
+    with contextlib.closing(client), contextlib.closing(given):
+        transport = BorrowedTransport(THREADS, given)
+        transport.disinherit()  # as the child does it, whose descriptors are copies
+        transport.close()
+        client.send(b"still there?")
+        given.settimeout(PATIENCE)
+        assert given.recv(100) == b"still there?"
 
 
 @pytest.fixture(params=VERSIONS)

@@ -174,6 +174,20 @@ def test_the_version_is_told():
     assert re.fullmatch(r"syncws \d+\.\d+\.\d+\S* \((compiled|pure Python)\)", said[0])
 
 
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "syncws", "demo"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=50,
+            env={**os.environ, "PYTHONPATH": str(HOME)},
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == ["syncws: No space left on device"]
+
+
 @pytest.mark.parametrize("command", ["demo", "--version", "connect ws://127.0.0.1:1/"])
 def test_it_does_without_an_output(command):
     ended = subprocess.run(

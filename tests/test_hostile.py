@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import socket as native
 import sys
@@ -21,7 +22,7 @@ from raw import is_served
 from world import PATIENCE, Event, Server, Socket, eventually, serving, sleep, spawn, threads_only, url_of
 
 import syncws
-from syncws import sources
+from syncws import hosts, sources
 from syncws.sender import Sender
 
 each_side = pytest.mark.parametrize("side", SIDES)
@@ -396,3 +397,114 @@ def test_a_cpu_that_is_taken_away_costs_nobody_his_place(monkeypatch: pytest.Mon
             assert is_served(server)
             eventually(lambda: not server.clients and server._arrivals.unfinished == 0)
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 3
+
+
+# -- in another's server ---------------------------------------------------------------------------------------------
+
+
+REQUEST = syncws.Request(
+    "GET",
+    "/",
+    {
+        "Host": "x",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    },
+)
+
+
+def test_a_connection_that_cannot_be_taken_over_is_shut(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """So that the server it belongs to reads nothing more from it, as if it were HTTP."""
+
+    def no_more(*_: Any) -> int:
+        raise OSError(24, "Too many open files")
+
+    caplog.expected_errors = 1
+    ours, theirs = world.pair_of_sockets()
+    with contextlib.closing(ours), Server(world.echo, no_server=True) as server:
+        monkeypatch.setattr("syncws.borrowed.os.dup", no_more)
+        assert server.handle_upgrade(REQUEST, theirs).status == 503
+        ours.settimeout(PATIENCE)
+        assert ours.recv(100) == b""
+
+
+def test_a_client_that_resets_before_it_is_taken_over_raises_nothing() -> None:
+    class Reader:
+        def peek(self, size: int) -> bytes:
+            raise ConnectionResetError
+
+        read1 = peek
+
+    with contextlib.closing(native.socket()) as sock:
+        assert hosts.drained(Reader(), sock) == b""
+
+
+def test_head_is_refused_without_a_body() -> None:
+    answered: list[Any] = []
+    environ = {"REQUEST_METHOD": "HEAD", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "x", "PATH_INFO": "/"}
+    body = syncws.upgrade(world.echo)(environ, lambda status, fields, *_: answered.append((status, dict(fields))))
+    assert list(body) == []
+    assert answered[0][0].startswith("4")
+    assert int(answered[0][1]["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize("lacking", ["recv", "send", "settimeout", "gettimeout", "shutdown", "fileno", "close"])
+def test_a_stand_in_for_a_socket_is_checked_before_it_is_touched(lacking: str) -> None:
+    ours, theirs = world.pair_of_sockets()
+
+    class StandIn:
+        def __getattr__(self, name: str) -> Any:
+            if name == lacking:
+                raise AttributeError(name)
+            return getattr(theirs, name)
+
+    with contextlib.closing(ours), contextlib.closing(theirs), Server(world.echo, no_server=True) as server:
+        with pytest.raises(TypeError, match="socket"):
+            server.handle_upgrade(REQUEST, StandIn())
+        assert theirs.fileno() >= 0
+
+
+@pytest.mark.parametrize("kind", ["no_server", "server"])
+def test_a_signal_takes_no_lock_that_its_thread_may_hold(kind: str) -> None:
+    place: Any = {"no_server": True}
+    if kind == "server":
+        place = {"server": http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)}
+    server = Server(world.echo, **place)
+    try:
+        with server._lock:
+            server._source.interrupt()
+        with server:
+            pass
+    finally:
+        if kind == "server":
+            place["server"].server_close()
+
+
+@pytest.mark.parametrize("way", ["close", "terminate"])
+def test_who_waits_for_a_unix_socket_can_be_called_off(way: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(native.socket(native.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        for _ in range(2):
+            sock = stack.enter_context(native.socket(native.AF_UNIX))
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.connect(path)
+        ws = Socket(f"ws+unix:{path}", blocking=False, handshake_timeout=None)
+        sleep(0.1)
+        assert ws.readyState == syncws.CONNECTING
+        getattr(ws, way)()
+        assert ws.wait_closed(3)
+
+
+def test_what_cannot_be_written_to_takes_nothing_from_a_file() -> None:
+    with connected() as (ws, peer):
+        peer.send(BINARY, b"abcdef")
+        file = ws.makefile("rb", buffering=0)
+        with pytest.raises(TypeError):
+            file.readinto(b"12345")
+        assert file.read(6) == b"abcdef"

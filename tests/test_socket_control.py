@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import Any
 
 import pytest
 from pairs import BLOCKING, SIDES, Journal, connected, quick_ticks, still_works
-from peer import CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload
+from peer import CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload, frame
 from world import PATIENCE, Event, Socket, eventually, serving, sleep, spawn, url_of
 
 import syncws
@@ -260,8 +261,25 @@ def test_unread_bytes_are_a_sign_of_life() -> None:
         eventually(lambda: ws.bytes_received == 8)  # the queue is full: what follows stays in the kernel
         peer.send(TEXT, b"unread")
         for _ in range(3):
-            assert peer.read().opcode == PING
+            got = peer.read()
+            assert got.opcode == PING
+            peer.send(PONG, got.payload)  # which is not read either
         assert ws.bytes_received == 8
+        assert ws.readyState == syncws.OPEN
+        assert ws.wait_closed(PATIENCE) is True  # once nothing more comes
+
+
+def test_a_peer_that_may_be_unable_to_send_more_is_kept() -> None:
+    with connected(ping_interval=0.1, ping_timeout=0.1, max_queue=1) as (ws, peer):
+        ws.pause()
+        peer.sock.setblocking(False)
+        data = frame(TEXT, b"x" * 10_000)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                peer.sock.send(data)
+        peer.sock.settimeout(PATIENCE)
+        for _ in range(5):
+            assert peer.read().opcode == PING
         assert ws.readyState == syncws.OPEN
 
 
@@ -278,6 +296,26 @@ def test_a_paused_socket_notices_the_keepalive() -> None:
         ws.pause()
         assert ws.wait_closed(PATIENCE)
         assert ws.close_code == 1006
+
+
+def test_a_paused_socket_notices_the_keepalive_though_something_is_unread() -> None:
+    with connected(ping_interval=0.1, ping_timeout=0.1) as (ws, peer):
+        ws.pause()
+        peer.send(TEXT, b"unread")
+        sleep(0.05)
+        assert ws.wait_closed(PATIENCE)
+        assert ws.close_code == 1006
+
+
+def test_looks_for_life_do_not_pile_up() -> None:
+    with connected(ping_interval=0.01, ping_timeout=3600) as (ws, peer):
+        for _ in range(50):
+            got = peer.read()
+            peer.send(PONG, got.payload)
+        assert len(ws._timers) < 6
+    with connected(ping_interval=0.01, ping_timeout=math.inf) as (ws, peer):
+        assert [peer.read().opcode for _ in range(20)] == [PING] * 20
+        assert len(ws._timers) < 4
 
 
 # -- counters ----------------------------------------------------------------------------------------------------

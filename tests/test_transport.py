@@ -189,11 +189,25 @@ def test_waiting_for_both_ends_with_either(linked: Any) -> None:
 
 def test_unread_bytes_are_seen_and_not_taken(linked: Any) -> None:
     left, right = linked
-    assert not left.has_unread()
+    assert left.unread() == 0
     right.write([b"x"])
-    eventually(left.has_unread)
-    assert left.has_unread() and left.read(bytearray(5), 0) == 1
-    assert not left.has_unread()
+    eventually(left.unread)
+    assert left.unread() > 0 and left.read(bytearray(5), 0) == 1
+    assert left.unread() == 0
+
+
+def test_records_without_data_come_to_an_end(linked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a peer that updates its keys and does nothing else."""
+    left, right = linked
+    if not isinstance(left, TLSTransport):
+        return
+    monkeypatch.setattr(left, "_decrypt", lambda buffer: None)
+    sending = spawn(lambda: [right.write([bytes(1 << 14)]) or right.wait(WRITE, 1) for _ in range(40)])
+    assert left.read(bytearray(1), 5) == 0
+    assert left._incoming.pending < 1 << 18
+    left.shutdown()
+    with contextlib.suppress(OSError):
+        sending.result()
 
 
 def test_what_was_decrypted_and_not_taken_is_held(linked: Any) -> None:
@@ -201,10 +215,9 @@ def test_what_was_decrypted_and_not_taken_is_held(linked: Any) -> None:
     right.write([b"ab"])
     assert left.read(bytearray(1), 5) == 1
     assert left.holds_data() == isinstance(left, TLSTransport)
-    assert left.has_unread()
     assert left.read(bytearray(1), 0) == 1
     assert left.read(bytearray(1), 0) is None
-    assert not left.holds_data() and not left.has_unread()
+    assert not left.holds_data() and not left.unread()
 
 
 def test_an_end_shows_only_behind_what_is_unread(linked: Any) -> None:
@@ -255,7 +268,12 @@ def test_shutdown_and_close_may_come_again(linked: Any) -> None:
     assert left.descriptor == -1
     left.shutdown()
     assert left.addresses() == (None, None)
-    assert not left.has_unread()
+    assert left.unread() == 0
+    assert not left.is_stuffed()
+
+
+def never() -> bool:
+    return False
 
 
 def plain(sock: Any) -> Transport:
@@ -264,7 +282,7 @@ def plain(sock: Any) -> Transport:
 
 def test_small_frames_do_not_wait_for_acknowledgements() -> None:
     with world.raw_listener() as listener:
-        transport = connect(RUNTIME, plain, _native.AF_INET, listener.getsockname(), None)
+        transport = connect(RUNTIME, plain, _native.AF_INET, listener.getsockname(), None, never)
         with contextlib.closing(transport):
             assert transport.sock.getsockopt(_native.IPPROTO_TCP, _native.TCP_NODELAY)
             assert not os.get_inheritable(transport.descriptor)
@@ -290,7 +308,7 @@ def test_a_connection_that_fails_leaves_no_descriptor(make: Any, error: Any) -> 
         address = listener.getsockname()
     before = count_descriptors()
     with pytest.raises(error):
-        connect(RUNTIME, make, _native.AF_INET, address, time.monotonic() + 5)
+        connect(RUNTIME, make, _native.AF_INET, address, time.monotonic() + 5, never)
     assert count_descriptors() == before
 
 
@@ -305,6 +323,6 @@ def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
                 filler.connect_ex(listener.getsockname())
             before, began = count_descriptors(), time.monotonic()
             with pytest.raises(TimeoutError):
-                connect(RUNTIME, plain, _native.AF_INET, listener.getsockname(), began + 0.3)
+                connect(RUNTIME, plain, _native.AF_INET, listener.getsockname(), began + 0.3, never)
             assert 0.3 <= time.monotonic() - began < 1.3
             assert count_descriptors() == before

@@ -36,11 +36,7 @@ while self._writer is not None:
 if not self._has_unwritten():
     return
 """
-COUNT = """
-received = self.bytes_received
-if self._options.ping_timeout is not None:
-    self._call_after(self._options.ping_timeout, Connection._check_life, received)
-"""
+COUNT = "\nself._expect_life()\n"
 
 MUTANTS = (
     Mutant(
