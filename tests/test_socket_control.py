@@ -256,7 +256,7 @@ def test_a_pong_is_a_sign_of_life_however_soon_it_comes(monkeypatch: Any) -> Non
 
 
 def test_unread_bytes_are_a_sign_of_life() -> None:
-    with connected(ping_interval=0.2, ping_timeout=0.2, max_queue=1) as (ws, peer):
+    with connected(ping_interval=1, ping_timeout=1, max_queue=1) as (ws, peer):
         peer.send(TEXT, b"unread")
         eventually(lambda: ws.bytes_received == 8)  # the queue is full: what follows stays in the kernel
         peer.send(TEXT, b"unread")
