@@ -270,7 +270,7 @@ def test_unread_bytes_are_a_sign_of_life() -> None:
 
 
 def test_a_peer_that_may_be_unable_to_send_more_is_kept() -> None:
-    with connected(ping_interval=0.1, ping_timeout=0.1, max_queue=1) as (ws, peer):
+    with connected(ping_interval=0.5, ping_timeout=0.5, max_queue=1) as (ws, peer):
         ws.pause()
         peer.sock.setblocking(False)
         data = frame(TEXT, b"x" * 10_000)
