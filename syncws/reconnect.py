@@ -34,7 +34,7 @@ logger = logging.getLogger("syncws")
 LOOK = 0.1
 #: Seconds the peer has to answer our Close before the connection is dropped.
 GRACE = 1.0
-_LONGEST_SLEEP = 3600.0  # the system's own has a limit, far beyond
+_SIGNALS = 0.5  # seconds of a sleep, for a signal that comes just before it does not end it
 
 # Too slow, too early, too often: the only refusals below 500 that say nothing against the request itself.
 _PASSING = {408, 425, 429}
@@ -206,7 +206,7 @@ class _Guard:
         """Sleep, or until `stop` is set."""
         deadline = time.monotonic() + seconds
         while not self.stopped() and (left := deadline - time.monotonic()) > 0:
-            self._runtime.sleep(min(left, _LONGEST_SLEEP if self._stop is None else LOOK))
+            self._runtime.sleep(min(left, _SIGNALS if self._stop is None else LOOK))
 
     def watch(self, ws: Socket) -> None:
         """End this socket once `stop` is set, whoever is in it."""

@@ -444,7 +444,7 @@ def test_a_delay_longer_than_the_system_can_sleep_is_waited() -> None:
 
     with pytest.raises(StopIteration) as caught:
         module._Guard(Sleeper(), None).pause(1e300)
-    assert 60 <= caught.value.value <= threading.TIMEOUT_MAX
+    assert 0.1 <= caught.value.value <= threading.TIMEOUT_MAX
 
 
 @each_event
