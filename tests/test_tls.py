@@ -239,7 +239,7 @@ def test_a_client_that_never_completes_is_dropped_and_delays_nobody(server_tls: 
             with contextlib.suppress(ConnectionError):
                 assert sock.recv(100) == b""
             sock.close()
-        assert 1.4 < time.monotonic() - began < 3.5
+        assert 1.4 < time.monotonic() - began < 8
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x00" * 300, b"\x16\x03\x01\xff\xff" * 9])

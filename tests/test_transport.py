@@ -324,5 +324,5 @@ def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
             before, began = count_descriptors(), time.monotonic()
             with pytest.raises(TimeoutError):
                 connect(RUNTIME, plain, _native.AF_INET, listener.getsockname(), began + 0.3, never)
-            assert 0.3 <= time.monotonic() - began < 1.3
+            assert 0.3 <= time.monotonic() - began < 4
             assert count_descriptors() == before
