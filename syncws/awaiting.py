@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from .dispatch import Dispatching
-from .errors import InvalidStateError
 from .lifecycle import CLOSED, CLOSING, CONNECTING
 from .options import check_timeout
+from .reading import leaves_reading
 from .runtime import deadline_after, in_time, is_past, remaining
 
 
@@ -53,13 +53,13 @@ class Awaiting(Dispatching):
         """In a listener of this connection."""
         if self._state == CONNECTING:
             if not self._aborted:
-                raise InvalidStateError("the connection is not open yet, and this listener is what it waits for")
+                self._refuse_to_wait_for_itself()
             return True  # it will be, when the listener returns
         self._waits_inside = True
         try:
             while self._state != CLOSED:
                 self._act_on_verdict(jump=True)
-                if not self._read_or_wait(deadline, lambda: self._state == CLOSED, for_message=False):
+                if not self._read_or_wait(object(), deadline, lambda: self._state == CLOSED, for_message=False):
                     break
         finally:
             self._waits_inside = False
@@ -96,31 +96,20 @@ class Awaiting(Dispatching):
         while not self._done:
             jump = not self._has_listeners("message")
             self._act_on_verdict(jump)
-            if not in_time(deadline, self._read_unless_done(deadline, jump)):
+            if not in_time(deadline, self._read_unless_done(object(), deadline, jump)):
                 return self._done
         return True
 
-    def _read_unless_done(self, deadline: float | None, jump: bool) -> bool:
+    @leaves_reading
+    def _read_unless_done(self, role: object, deadline: float | None, jump: bool) -> bool:
         """One read, or a wait for whatever changes. False: nothing happened in time."""
-        role = object()
         self._heed_signals()
-        try:
-            with self._lock:
-                if self._done or self._verdict_is_due(jump):
-                    return True  # or the verdict came after the look at it
-                may = self._looper is None and self._may_read() and self._has_room()
-                bell = self._take_role_or_bell(role, may)
-            if bell is not None:
-                return self._changed.hear(bell, remaining(deadline))
-            something = self._read(remaining(deadline))
-            self._drop_overflow()
-            return something
-        finally:
-            try:
-                self._leave_reading(role)
-            except BaseException:
-                self._bail(role)
-                raise
+        with self._lock:
+            if self._done or self._verdict_is_due(jump):
+                return True  # or the verdict came after the look at it
+            may = self._looper is None and self._may_read() and self._has_room()
+            bell = self._take_role_or_bell(role, may)
+        return self._read_or_hear(bell, deadline)
 
     # -- for a server --------------------------------------------------------------------------------------------
 

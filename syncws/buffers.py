@@ -6,12 +6,11 @@ Rank 1.
 
 from __future__ import annotations
 
-from .frames import BINARY, TEXT
+from .frames import BINARY, MAX_CONTROL_PAYLOAD, TEXT
 
 Data = str | bytes | bytearray | memoryview
 Payload = bytes | bytearray | memoryview
 
-_MAX_CONTROL = 125
 #: bytes of the buffer of a connection that has nothing to do
 LEAST_BUFFER = 1024
 #: up to so many it may keep them, although it has nothing to do for a while
@@ -49,8 +48,8 @@ def control_payload(data: object) -> bytes:
     payload = data.encode() if isinstance(data, str) else as_bytes(data)
     if payload is None:
         raise TypeError(f"data must be str or bytes-like, not {kind_of(data)}")
-    if len(payload) > _MAX_CONTROL:
-        raise ValueError(f"a control frame carries at most {_MAX_CONTROL} bytes, not {len(payload)}")
+    if len(payload) > MAX_CONTROL_PAYLOAD:
+        raise ValueError(f"a control frame carries at most {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
     return bytes(payload)
 
 

@@ -11,6 +11,7 @@ import ssl as _ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from .errors import CALLED_OFF
 from .events import ErrorEvent
 from .headers import HeaderSource
 from .lifecycle import CLOSED, CLOSING
@@ -119,7 +120,7 @@ class Socket(Connection):
         try:
             self._open(way.go())
         except BaseException as error:
-            closed = ConnectionAbortedError("closed before the connection was established")
+            closed = ConnectionAbortedError(CALLED_OFF)
             cause = closed if self._aborted else _untraced(error)
             with self._lock:
                 if self._state == CLOSED:

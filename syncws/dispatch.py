@@ -13,14 +13,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .attendant import TICK
-from .errors import ConnectionClosed
+from .errors import ConnectionClosed, InvalidStateError
 from .events import LISTENERS_ERRORS, Event, Handler
 from .frames import BINARY
 from .inbox import hand_out
 from .incoming import Incoming
 from .lifecycle import CLOSED, CONNECTING, OPEN, Role
 from .port import message_event
-from .runtime import in_time, remaining
+from .reading import leaves_reading
+from .runtime import in_time
 
 logger = logging.getLogger("syncws")
 
@@ -247,9 +248,9 @@ class Dispatching(Incoming):
                 if self._dispatcher is role:
                     self._dispatcher = None
 
-    def _waits_for_itself(self) -> bool:
-        """Whether the caller is who connects, and so must not wait until that is done."""
-        return self._state == CONNECTING and self._is_dispatching()
+    def _refuse_to_wait_for_itself(self) -> None:
+        if self._state == CONNECTING and self._is_dispatching():
+            raise InvalidStateError("the connection is not open yet, and this listener is what it waits for")
 
     def _is_dispatching(self) -> bool:
         """Whether the caller is inside a listener of this connection."""
@@ -268,8 +269,8 @@ class Dispatching(Incoming):
                 if self._dispatcher is not None or self._next() is None:
                     return
                 self._dispatcher = role
-            while self._keeps_telling():
-                self._tell_next()
+            while kind := self._next_to_tell():
+                self._tell_messages() if kind == "message" else self._tell_event()
         except BaseException:
             with self._lock:
                 if self._dispatcher is role:
@@ -279,21 +280,16 @@ class Dispatching(Incoming):
             self._told()  # somebody else tells the rest
             raise
 
-    def _keeps_telling(self) -> bool:
-        """As the dispatcher: whether there is more; if not, the role is given back in the same step."""
-        with self._lock:
-            if self._next() is not None:
-                return True
-            self._dispatcher = None
-            self._changed.notify_all()
-            return False
-
-    def _tell_next(self) -> None:
+    def _next_to_tell(self) -> str | None:
+        """As the dispatcher: `_next`; if there is nothing, the role is given back in the same step."""
         with self._lock:
             kind = self._next()
-        if kind == "message":
-            self._tell_messages()
-            return
+            if kind is None:
+                self._dispatcher = None
+                self._changed.notify_all()
+            return kind
+
+    def _tell_event(self) -> None:
         with self._lock:
             if self._next() != "event" or self._settle_unheard():
                 return
@@ -357,26 +353,16 @@ class Dispatching(Incoming):
                 self._changed.notify_all()
                 self._looper = None
 
+    @leaves_reading
     def _step(self, role: object, deadline: float | None) -> bool:
         """One read, or a wait for whatever makes one possible. False: nothing happened in time."""
         if deadline is None and self._calm:
             self._read_alone(role)
-        try:
-            with self._lock:
-                if self._done or (self._dispatcher is None and self._next() is not None):
-                    return True
-                if self._verdict_is_due():
-                    return True  # it came after the look at it
-                self._held_back = self._held_back or not self._has_room()
-                bell = self._take_role_or_bell(role, may=self._may_read() and self._has_room())
-            if bell is not None:
-                return self._changed.hear(bell, remaining(deadline))
-            something = self._read(remaining(deadline))
-            self._drop_overflow()
-            return something
-        finally:
-            try:
-                self._leave_reading(role)
-            except BaseException:
-                self._bail(role)
-                raise
+        with self._lock:
+            if self._done or (self._dispatcher is None and self._next() is not None):
+                return True
+            if self._verdict_is_due():
+                return True  # it came after the look at it
+            self._held_back = self._held_back or not self._has_room()
+            bell = self._take_role_or_bell(role, may=self._may_read() and self._has_room())
+        return self._read_or_hear(bell, deadline)

@@ -30,6 +30,9 @@ CLOSE_MEANINGS: dict[int, str] = {
     1014: "bad gateway",
 }
 
+#: Why a connection was not opened, if we did not want it any more.
+CALLED_OFF = "closed before the connection was established"
+
 #: What a function of the user's may raise, and no more than its connection suffers from. GreenletExit is not
 #: among them, nor the time-outs of gevent: these end whatever runs.
 USERS_ERRORS = (Exception, SystemExit, KeyboardInterrupt)

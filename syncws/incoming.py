@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from .errors import ConnectionClosed, InvalidStateError, ProtocolError
+from .errors import ConnectionClosed, ProtocolError
 from .events import ErrorEvent
 from .frames import CLOSE, MAX_REASON, encode_close
 from .inbox import Unfinished, hand_out
 from .lifecycle import CLOSED, OPEN
 from .options import check_binary_type, check_timeout
-from .reading import Reading
-from .runtime import Lock, deadline_after, in_time, remaining
+from .reading import Reading, leaves_reading
+from .runtime import deadline_after, in_time
 
 #: Close codes after which an iteration ends without an error
 CLEAN_CODES = (1000, 1001, 1005)
@@ -64,7 +64,7 @@ class Incoming(Reading):
         elif not self._inbox and self._calm:
             message = self._read_alone()
             if message is None and not self._inbox:
-                self._read_once()
+                self._read_once(object())
         if message is None:
             message = self._take() or self._await_message(timeout)
         if self._held_back:
@@ -122,7 +122,7 @@ class Incoming(Reading):
                     pieces = taken.take_pieces()
                 yield from pieces
                 if not pieces:
-                    self._read_or_wait(None, lambda: bool(taken.pieces or taken.finished))
+                    self._read_or_wait(object(), None, lambda: bool(taken.pieces or taken.finished))
         finally:
             taken.dropped = True
 
@@ -140,7 +140,7 @@ class Incoming(Reading):
                 return taken
             if late:
                 raise TimeoutError(f"no message within {timeout:g} s")
-            late = not self._read_or_wait(deadline, ready)
+            late = not self._read_or_wait(object(), deadline, ready)
 
     def _take(self, unfinished: bool = False) -> Any:
         inbox = self._inbox
@@ -160,63 +160,37 @@ class Incoming(Reading):
                 self._streamed = taken
             return taken
 
-    def _read_once(self) -> None:
+    @leaves_reading
+    def _read_once(self, role: object) -> None:
         """`_read_or_wait` in short: a read, as long as it takes, if nobody else reads and nothing is the matter."""
-        role = object()
-        try:
-            with self._lock:
-                if self._reader is not None or not self._calm or self._inbox:
-                    return  # another caller reads, or has read: more messages than its own
-                self._reader = role
-            self._read(None)
-        finally:
-            try:
-                self._leave_reading(role)
-            except BaseException:
-                self._bail(role)
-                raise
+        with self._lock:
+            if self._reader is not None or not self._calm or self._inbox:
+                return  # another caller reads, or has read: more messages than its own
+            self._reader = role
+        self._read(None)
 
-    def _read_or_wait(self, deadline: float | None, ready: Any, for_message: bool = True) -> bool:
+    @leaves_reading
+    def _read_or_wait(self, role: object, deadline: float | None, ready: Any, for_message: bool = True) -> bool:
         """One step towards `ready()`: a read, or a wait for whoever reads. False at the deadline.
 
         Raises ConnectionClosed when a message is waited for and none can come any more.
         """
-        role = object()
         self._act_on_verdict()
         self._heed_signals()
-        if self._waits_for_itself():
-            raise InvalidStateError("the connection is not open yet, and this listener is what it waits for")
+        self._refuse_to_wait_for_itself()
         if self._ended:
             self._conclude_ended()
-        try:
-            with self._lock:
-                if ready() or self._verdict_is_due():
-                    return True  # or the verdict came after the look at it
-                if for_message and self._nothing_more():
-                    raise self._closed_error()
-                may = self._may_read() and (not self._paused if for_message else self._has_room())
-                bell = self._take_role_or_bell(role, may)
-            happened = self._changed.hear(bell, remaining(deadline)) if bell else self._read(remaining(deadline))
-            if not for_message and not bell:
-                self._drop_overflow()
-            return in_time(deadline, happened)
-        finally:
-            try:
-                self._leave_reading(role)
-            except BaseException:
-                self._bail(role)
-                raise
+        with self._lock:
+            if ready() or self._verdict_is_due():
+                return True  # or the verdict came after the look at it
+            if for_message and self._nothing_more():
+                raise self._closed_error()
+            may = self._may_read() and (not self._paused if for_message else self._has_room())
+            bell = self._take_role_or_bell(role, may)
+        return in_time(deadline, self._read_or_hear(bell, deadline, drops=not for_message))
 
-    def _waits_for_itself(self) -> bool:
-        """A hook: whether the caller is who connects, and so must not wait until that is done."""
-        return False
-
-    def _take_role_or_bell(self, role: object, may: bool) -> Lock | None:
-        """With the state lock: the reader's role for `role`, if it may, else what rings at the next change."""
-        if not may:
-            return self._changed.bell()
-        self._reader = role
-        return None
+    def _refuse_to_wait_for_itself(self) -> None:
+        """A hook: InvalidStateError if the caller is who connects, and so must not wait until that is done."""
 
     def _nothing_more(self) -> bool:
         """With the state lock: whether no further message can come."""

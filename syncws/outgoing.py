@@ -43,7 +43,7 @@ class Outgoing(Control):
         """Whether a blocked writer should read: nobody else does, and there is room."""
         return False
 
-    def _read_for_others(self) -> bool:
+    def _read_for_others(self, role: object) -> bool:
         """One read that does not wait, if the reader's role is free and there is room; whether it was."""
         return False
 
@@ -265,7 +265,11 @@ class Outgoing(Control):
 
     def _leave_queue(self, role: object) -> None:
         with self._lock:
-            self._senders = tuple(entry for entry in self._senders if entry[0] is not role)
+            self._dequeue(role)
+
+    def _dequeue(self, role: object) -> None:
+        """With the state lock."""
+        self._senders = tuple(entry for entry in self._senders if entry[0] is not role)
 
     def _hand_over(self) -> None:
         for role, owner in self._senders if self._state == OPEN else ():
@@ -275,7 +279,7 @@ class Outgoing(Control):
                 self._writer = role
             else:
                 continue
-            self._senders = tuple(entry for entry in self._senders if entry[0] is not role)
+            self._dequeue(role)
             return
 
     def _next_change(self, deadline: float | None) -> Lock:
@@ -355,5 +359,5 @@ class Outgoing(Control):
             return bool(transport.wait(WRITE, TICK if left is None else min(left, TICK)))
         ready = READ if transport.holds_data() else transport.wait(READ | WRITE, left)
         if ready & READ:
-            self._read_for_others()
+            self._read_for_others(object())
         return bool(ready & WRITE)

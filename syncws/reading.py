@@ -7,8 +7,10 @@ verdict, and nothing more is read until it was acted on. RFC 6455 section 5.5.
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .attendant import TICK
 from .buffers import LEAST_BUFFER, MOST_BUFFER, SMALL_BUFFER, fitting
@@ -21,8 +23,32 @@ from .lifecycle import CLOSED, CONNECTING
 from .port import UNTOUCHED
 from .posting import Posting
 from .receiver import FAILURE, FRAGMENT, Item
+from .runtime import Lock, remaining
 
 _MARK = os.urandom(8)  # no payload begins so
+
+_Self = TypeVar("_Self", bound="Reading")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def leaves_reading(
+    step: Callable[Concatenate[_Self, object, _P], _R],
+) -> Callable[Concatenate[_Self, object, _P], _R]:
+    """For a method that may take the reader's role, as the token it is given: it is left however the method ends."""
+
+    @functools.wraps(step)
+    def method(self: _Self, role: object, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return step(self, role, *args, **kwargs)
+        finally:
+            try:
+                self._leave_reading(role)
+            except BaseException:
+                self._bail(role)
+                raise
+
+    return method
 
 
 class Reading(Posting):
@@ -231,6 +257,22 @@ class Reading(Posting):
         # A verdict behind unread messages is the attendant's to act on, in a tick.
         if not self._watched or (self._verdict is not None and not closed):
             self._watch()
+
+    def _take_role_or_bell(self, role: object, may: bool) -> Lock | None:
+        """With the state lock: the reader's role for `role`, if it may, else what rings at the next change."""
+        if not may:
+            return self._changed.bell()
+        self._reader = role
+        return None
+
+    def _read_or_hear(self, bell: Lock | None, deadline: float | None, drops: bool = True) -> bool:
+        """Hear the bell; without one, as the reader: one read. False: nothing happened in time."""
+        if bell is not None:
+            return self._changed.hear(bell, remaining(deadline))
+        something = self._read(remaining(deadline))
+        if drops:
+            self._drop_overflow()
+        return something
 
     def _messages_decoded(self) -> int:
         return self._decoded

@@ -26,6 +26,7 @@ from .attendant import attendant_of
 from .client import Socket, check_socket_class
 from .errors import HandshakeError, ProxyError
 from .options import check_count
+from .runtime import LOOK as SIGNAL_LOOK
 from .runtime import Runtime, current_runtime
 
 logger = logging.getLogger("syncws")
@@ -34,7 +35,6 @@ logger = logging.getLogger("syncws")
 LOOK = 0.1
 #: Seconds the peer has to answer our Close before the connection is dropped.
 GRACE = 1.0
-_SIGNALS = 0.5  # seconds of a sleep, for a signal that comes just before it does not end it
 
 # Too slow, too early, too often: the only refusals below 500 that say nothing against the request itself.
 _PASSING = {408, 425, 429}
@@ -206,7 +206,7 @@ class _Guard:
         """Sleep, or until `stop` is set."""
         deadline = time.monotonic() + seconds
         while not self.stopped() and (left := deadline - time.monotonic()) > 0:
-            self._runtime.sleep(min(left, _SIGNALS if self._stop is None else LOOK))
+            self._runtime.sleep(min(left, SIGNAL_LOOK if self._stop is None else LOOK))
 
     def watch(self, ws: Socket) -> None:
         """End this socket once `stop` is set, whoever is in it."""

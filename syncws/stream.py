@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .buffers import Payload, as_bytes, kind_of
-from .errors import BrokenStream, ConnectionClosed, InvalidStateError
+from .errors import BrokenStream, ConnectionClosed
 from .lifecycle import CONNECTING
 
 #: Close codes that say: this was all. Not 1001, with which a peer goes away in the middle, too.
@@ -187,8 +187,7 @@ class RawFile(io.RawIOBase):
     def _await_open(self) -> None:
         ws = self.ws
         while ws._state == CONNECTING:
-            if ws._waits_for_itself():
-                raise InvalidStateError("the connection is not open yet, and this listener is what it waits for")
+            ws._refuse_to_wait_for_itself()
             with ws._lock:
                 if ws._state != CONNECTING:
                     return

@@ -11,6 +11,7 @@ from typing import Any
 
 from .awaiting import Awaiting
 from .lifecycle import CLOSED, CLOSING, OPEN
+from .reading import leaves_reading
 from .runtime import READ, WRITE
 
 _MOST_READS = 16  # of one connection, before the attendant turns to the next
@@ -95,27 +96,20 @@ class Tended(Awaiting):
         """On the attendant: act and read on behalf of whoever will take what comes. Does not wait."""
         self._act_on_verdict(jump=True)
         for _ in range(_MOST_READS):
-            if not self._read_for_others() or self._transport is None or not self._transport.holds_data():
+            if not self._read_for_others(object()) or self._transport is None or not self._transport.holds_data():
                 break
         if self._state == CLOSING:
             self._act_on_verdict(jump=True)  # we have closed already: it takes no `send` from anybody
         self._activity_seen = self._activity()  # our own reads are not somebody's
         self._flush()
 
-    def _read_for_others(self) -> bool:
-        role = object()
-        try:
-            if not self._take_reading(role):
-                return False
-            self._read(0)
-            self._drop_overflow()
-            return True
-        finally:
-            try:
-                self._leave_reading(role)
-            except BaseException:
-                self._bail(role)
-                raise
+    @leaves_reading
+    def _read_for_others(self, role: object) -> bool:
+        if not self._take_reading(role):
+            return False
+        self._read(0)
+        self._drop_overflow()
+        return True
 
     def _leave_open(self) -> None:
         if self._state == OPEN:

@@ -17,7 +17,7 @@ from . import proxy as _proxy
 from . import url as _url
 from .answer import BODY_PATIENCE
 from .deflate import Deflate
-from .errors import HandshakeError, RedirectError
+from .errors import CALLED_OFF, HandshakeError, RedirectError
 from .events import RedirectEvent, ResponseEvent
 from .exchange import Response
 from .handshake_client import ClientHandshake
@@ -168,7 +168,7 @@ class Way:
                 self._turn(response)
         except (OSError, HandshakeError) as error:
             if self._owner._aborted:
-                raise ConnectionAbortedError("closed before the connection was established") from error
+                raise ConnectionAbortedError(CALLED_OFF) from error
             if isinstance(error, TimeoutError):
                 url = self._plan.question.address.url
                 raise TimeoutError(f"{url} was not open within {self._timeout} s: {error}") from error
@@ -259,7 +259,7 @@ class Way:
     def _receive(self, data: bytes) -> Response | None:
         owner = self._owner
         if owner._aborted:
-            raise ConnectionAbortedError("closed before the connection was established")
+            raise ConnectionAbortedError(CALLED_OFF)
         try:
             response = self._handshake.receive(data)
         except HandshakeError as error:
@@ -283,7 +283,7 @@ class Way:
         owner, question = self._owner, self._next_question(response)
         owner._tell_opening(RedirectEvent(response, question.address.url))
         if owner._aborted:
-            raise ConnectionAbortedError("closed before the connection was established")
+            raise ConnectionAbortedError(CALLED_OFF)
         owner._let_go()
         self._redirects += 1
         self._ask(question)

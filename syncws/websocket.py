@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 from . import files
 from .attendant import Timer, owners
 from .deflate import Agreement
-from .errors import HandshakeError
+from .errors import CALLED_OFF, HandshakeError
 from .events import Event
 from .exchange import Request, Response
 from .frames import encode_close
@@ -81,7 +81,7 @@ class Connection(Tended):
         try:
             with self._lock:
                 if self._aborted:
-                    raise ConnectionAbortedError("closed before the connection was established")
+                    raise ConnectionAbortedError(CALLED_OFF)
                 # As the writer from here on: whatever is sent stands behind the answer. And as the reader, if something
                 # came with the handshake: who waits for the opening must not read what comes behind that.
                 self._writer = role
@@ -189,7 +189,7 @@ class Connection(Tended):
         """
         payload = encode_close(code, reason)
         if self._state == CONNECTING:
-            self._abort("closed before the connection was established")
+            self._abort(CALLED_OFF)
             return
         if self._start_closing(payload):
             self._act_on_verdict(jump=not self._has_listeners("message"))

@@ -9,6 +9,7 @@ import socket as native
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -350,8 +351,9 @@ def test_an_address_that_is_silent_leaves_time_for_the_next(monkeypatch: pytest.
             assert ws.recv(PATIENCE) == "a"
 
 
-def test_a_unix_socket_with_a_full_queue_is_waited_for(tmp_path: Path) -> None:
-    path = str(tmp_path / "s")
+@contextlib.contextmanager
+def full_queue(path: str) -> Iterator[Any]:
+    """A unix socket that listens and has taken as many connections as it does before one is accepted."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(native.socket(native.AF_UNIX))
         listener.bind(path)
@@ -361,6 +363,12 @@ def test_a_unix_socket_with_a_full_queue_is_waited_for(tmp_path: Path) -> None:
             sock.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 sock.connect(path)
+        yield listener
+
+
+def test_a_unix_socket_with_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with full_queue(path) as listener:
         with pytest.raises(TimeoutError):
             Socket(f"ws+unix:{path}", handshake_timeout=0.3)
         opening = spawn(Socket, f"ws+unix:{path}")
@@ -485,15 +493,7 @@ def test_a_signal_takes_no_lock_that_its_thread_may_hold(kind: str) -> None:
 @pytest.mark.parametrize("way", ["close", "terminate"])
 def test_who_waits_for_a_unix_socket_can_be_called_off(way: str, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(native.socket(native.AF_UNIX))
-        listener.bind(path)
-        listener.listen(0)
-        for _ in range(2):
-            sock = stack.enter_context(native.socket(native.AF_UNIX))
-            sock.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                sock.connect(path)
+    with full_queue(path):
         ws = Socket(f"ws+unix:{path}", blocking=False, handshake_timeout=None)
         sleep(0.1)
         assert ws.readyState == syncws.CONNECTING
