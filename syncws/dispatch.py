@@ -266,11 +266,13 @@ class Dispatching(Incoming):
         role = Role(self._runtime.current())
         try:
             with self._lock:
-                if self._dispatcher is not None or self._next() is None:
+                kind = self._next() if self._dispatcher is None else None
+                if kind is None:
                     return
                 self._dispatcher = role
-            while kind := self._next_to_tell():
+            while kind is not None:
                 self._tell_messages() if kind == "message" else self._tell_event()
+                kind = self._next_to_tell()
         except BaseException:
             with self._lock:
                 if self._dispatcher is role:
@@ -345,6 +347,8 @@ class Dispatching(Incoming):
                 self._tell_all()
                 if self._done:
                     return True
+                if deadline is None and self._calm and self._read_in_short(role):
+                    continue
                 self._act_on_verdict(jump=self._state != OPEN)
                 if not in_time(deadline, self._step(role, deadline)):
                     return self._done
@@ -353,11 +357,15 @@ class Dispatching(Incoming):
                 self._changed.notify_all()
                 self._looper = None
 
+    def _read_in_short(self, role: object) -> bool:
+        """`_step` while nothing is the matter; whether messages came, and nothing else."""
+        decoded = self._decoded
+        self._read_alone(role)
+        return self._decoded != decoded and self._calm
+
     @leaves_reading
     def _step(self, role: object, deadline: float | None) -> bool:
         """One read, or a wait for whatever makes one possible. False: nothing happened in time."""
-        if deadline is None and self._calm:
-            self._read_alone(role)
         with self._lock:
             if self._done or (self._dispatcher is None and self._next() is not None):
                 return True
