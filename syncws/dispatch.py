@@ -308,8 +308,8 @@ class Dispatching(Incoming):
 
     def _tell_messages(self) -> None:
         """Tell messages as long as nothing else is to be told before the next one."""
-        inbox = self._inbox
-        while inbox and (entries := self._listeners["message"]):
+        inbox, listeners = self._inbox, self._listeners
+        while inbox and (entries := listeners["message"]):
             try:
                 message = inbox.popleft()
             except IndexError:
@@ -317,13 +317,15 @@ class Dispatching(Incoming):
             if self._held_back:
                 self._made_room()
             opcode, data, compressed = message
-            if data.__class__ is not str:
-                data = hand_out(message, self._binary_type)
-            event = message_event(data, opcode == BINARY, compressed, self)
-            if len(entries) == 1 and not entries[0].once:
+            if data.__class__ is str:
+                event = message_event(data, False, compressed, self)
+            else:
+                event = message_event(hand_out(message, self._binary_type), opcode == BINARY, compressed, self)
+            entry = entries[0]
+            if len(entries) == 1 and not entry.once:
                 # `_call` in short.
                 try:
-                    entries[0].call(event)
+                    entry.call(event)
                 except LISTENERS_ERRORS as error:
                     self._listener_raised("message", error)
             else:
