@@ -89,6 +89,7 @@ class Transport:
     def read(self, buffer: Buffer, timeout: float | None = None) -> int | None:
         """Read what there is, at most `buffer` full. 0 at the end of the stream, None after `timeout` seconds."""
         if timeout is None and self._waits_in_kernel:
+            self.heed_signals()
             try:
                 return self._sock.recv_into(buffer)
             except BlockingIOError:

@@ -42,6 +42,11 @@ WAITS = {
     "with": "\n    with ws: ws.recv()",
     "with, while sending": "\n    with ws: ws.send(bytes(50_000_000), compress=False)",
     "with, while it ends": "\n    with ws: pass",
+    "a file": "ws.makefile('rb').read()",
+    "the opening handshake": """
+    with world.raw_listener() as silent:
+        world.Socket("ws://127.0.0.1:%s/" % silent.getsockname()[1], handshake_timeout=None)
+""",
 }
 
 
