@@ -123,7 +123,8 @@ class Arrivals:
             self._refuse(transport, error, request)
             return None
         except BaseException:
-            transport.close()
+            if not transport.is_taken:
+                transport.close()
             raise
         return ws, welcome
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from .runtime import Poller, Runtime
+from .runtime import READ, Poller, Runtime
 
 logger = logging.getLogger("syncws")
 
@@ -203,8 +203,8 @@ class Attendant:
             events = charge._tend(ticked)
             if events:
                 self._arm(charge, reference, events)
-            elif events == 0:
-                self._watched.add(reference)
+            if events is not None and not events & READ:
+                self._watched.add(reference)  # what comes does not make its descriptor ready, or may not
         except Exception:
             logger.exception("tending a connection failed; it is dropped")
             charge._abort("an internal error")

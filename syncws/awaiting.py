@@ -48,6 +48,7 @@ class Awaiting(Dispatching):
             with self._lock:
                 self._waits_closed -= 1
             self._ensure_loop()
+            self._told()  # what came when we had looked for the last time, and were still the looper
 
     def _wait_inside(self, deadline: float | None) -> bool:
         """In a listener of this connection."""

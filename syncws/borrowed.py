@@ -126,6 +126,9 @@ class BorrowedTransport(Transport):
     def wants_to_write(self) -> bool:
         return bool(self._unsent)
 
+    def unsent(self) -> int:
+        return len(self._unsent)
+
     def holds_data(self) -> bool:
         with self._lock:
             pending = getattr(self._given, "pending", None)

@@ -65,7 +65,7 @@ class Control(Lifecycle):
         self._outbox = None  # whole frames of messages nobody waits for, once there is one; see posting
         self._backlog = 0  # their bytes
         self._corks: tuple[object, ...] = ()  # one for each `cork` block that somebody is in
-        self._lost = False  # something was in `_out` when the connection went
+        self._lost = False  # something was in `_out`, or taken from it and unsent, when the connection went
 
     # -- pings and pongs ----------------------------------------------------------------------------------
     def ping(self, data: Data = b"", *, mask: bool | None = None, ignore_closed: bool = False) -> None:
@@ -165,7 +165,7 @@ class Control(Lifecycle):
             if self._aborted or self._broken:
                 self._drop_unwritten()
             elif blocked or not self._out:  # corked it may be long, and its bytes are counted already
-                self._buffered = sum(map(len, self._out))
+                self._note_buffered()
             self._hand_over()
             self._changed.notify_all()
             closed = self._conclude_if_due()
@@ -192,9 +192,14 @@ class Control(Lifecycle):
         """As the writer, or with the state lock and no writer: whether all that is in `_out` waits for an uncorking."""
         return bool(self._corks) and len(self._out) == 1 and self._out[0] is self._corked
 
+    def _note_buffered(self) -> None:
+        """As the writer, or with the state lock and no writer."""
+        left = sum(map(len, self._out))
+        self._buffered = left if self._transport is None else left + self._transport.unsent()
+
     def _drop_unwritten(self) -> None:
         """With the state lock, as the writer or without one: nothing more will be written."""
-        self._lost = self._lost or bool(self._out)
+        self._lost = self._lost or bool(self._out or (self._transport is not None and self._transport.unsent()))
         self._out.clear()
         self._buffered = 0
 
@@ -261,6 +266,9 @@ class Control(Lifecycle):
         if frame[0] & RSV1:
             self._sender.forget()
         return frame
+
+    def _close_is_due(self) -> bool:
+        return self._close_frame is not None and not self._broken
 
     def _drop_posts(self) -> None:
         """With the state lock."""

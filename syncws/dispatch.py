@@ -167,6 +167,7 @@ class Dispatching(Incoming):
         except BaseException as error:
             logger.error("a listener raised %r: the connection is dropped", type(error).__name__)
             self._abort("a listener raised")
+            self._told()  # also if it was CLOSED before
 
     def _listener_added(self, type: str) -> None:
         with self._lock:

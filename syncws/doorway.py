@@ -200,7 +200,8 @@ class Doorway:
             transport.close()
             return refusal(error)
         except BaseException:
-            transport.close()
+            if not transport.is_taken:
+                transport.close()
             raise
         serve(ws, welcome.handler, welcome.request, before=self._before, contained=Exception)
         return Response(101)

@@ -96,11 +96,13 @@ class Incoming(Reading):
             yield data
             # What came with it, in short; `recv` knows what to do about everything else.
             inbox = self._inbox
-            while inbox and self._read_by_hand and not self._held_back:
+            while inbox and self._read_by_hand:
                 try:
                     message = inbox.popleft()
                 except IndexError:
                     break
+                if self._held_back:
+                    self._made_room()
                 data = message[1]
                 yield data if data.__class__ is str else hand_out(message, self._binary_type)
 
@@ -117,10 +119,12 @@ class Incoming(Reading):
             yield from taken[1] if isinstance(taken[1], list) else [taken[1]]
             return
         try:
-            while not taken.finished or taken.pieces:
+            while True:
                 with self._lock:
-                    pieces = taken.take_pieces()
+                    pieces, finished = taken.take_pieces(), taken.finished
                 yield from pieces
+                if finished:
+                    return
                 if not pieces:
                     self._read_or_wait(object(), None, lambda: bool(taken.pieces or taken.finished))
         finally:

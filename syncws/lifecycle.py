@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .attendant import Attendant, Timer, attendant_of, owners
-from .errors import ConnectionClosed, ProtocolError
+from .errors import CALLED_OFF, ConnectionClosed, ProtocolError
 from .events import CloseEvent, Event, EventTarget
 from .options import Options
 from .port import Port, new_lock
@@ -189,6 +189,14 @@ class Lifecycle(EventTarget, Port):
             self._bail()
             raise
 
+    def _call_off(self) -> bool:
+        """As `_abort` while CONNECTING: whoever connects finds it, and says so. False: it is too late, or was."""
+        with self._lock:
+            if self._state != CONNECTING:
+                return False
+            self._mark_aborted(CALLED_OFF)
+            return True
+
     def _bail(self, role: object = None) -> None:
         """An interrupt left something half done: whatever `role` holds is given back, and the connection dropped.
 
@@ -228,12 +236,15 @@ class Lifecycle(EventTarget, Port):
             return False
         if not (self._ended or self._aborted):
             return False
-        if self._writer is not None:
-            # Freed, it concludes when it leaves: only it knows whether our Close got out.
-            self._shutdown()
+        if self._writer is not None or (self._close_is_due() and not self._aborted):
+            # It concludes when it leaves, or whoever is about to write our Close: only they know whether that got out.
             return False
         self._conclude()
         return True
+
+    def _close_is_due(self) -> bool:
+        """A hook, with the state lock: whether somebody is about to write our Close."""
+        return False
 
     def _conclude_ended(self) -> None:
         """CLOSED, if whoever would come to that is held up: by a listener, who may be the caller."""

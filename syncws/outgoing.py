@@ -344,8 +344,8 @@ class Outgoing(Control):
         """As the writer: get what lies in `_out` out, as long as that may take."""
         out = self._out
         while not transport.write(out):
-            self._buffered = sum(map(len, out))
-            if self._aborted:
+            self._note_buffered()
+            if self._aborted or self._ended:
                 raise ConnectionAbortedError("the connection was dropped")
             if not in_time(deadline, self._wait_for_room(transport, deadline)):
                 raise TimeoutError("the peer did not take the message in time")

@@ -81,7 +81,7 @@ class Posting(Outgoing):
             with self._lock:
                 if self._lost or (self._out and self._state == CLOSED):
                     raise self._closed_error()
-                if not self._out or self._corks:
+                if self._corks or not self._holds_unsent():
                     return False
                 # Once it is closing, others write: the Close may be among it.
                 if self._writer is None and self._state == OPEN:
@@ -89,6 +89,12 @@ class Posting(Outgoing):
                     return True
                 bell = self._changed.bell()
             self._changed.hear(bell, None)
+
+    def _holds_unsent(self) -> bool:
+        """With the state lock."""
+        if self._out:
+            return True
+        return self._lags and self._transport is not None and self._transport.wants_to_write()
 
     def _post(self, frame: bytes, max_backlog: int) -> None:
         """Send a whole frame without waiting. Who is left with more than `max_backlog` bytes is closed with 1013.

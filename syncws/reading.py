@@ -280,7 +280,8 @@ class Reading(Posting):
     # -- room ----------------------------------------------------------------------------------------------------
 
     def _reads_for_writer(self) -> bool:
-        return self._reader is None and self._verdict is None and self._has_room()
+        with self._lock:
+            return self._may_read() and self._has_room()
 
     def _drop_overflow(self) -> None:
         """As the reader: when nobody will take them, messages beyond `max_queue` are dropped."""

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -262,6 +263,7 @@ class Poller:
         self._epoll.register(self._bell, select.EPOLLIN if hasattr(select, "EPOLLIN") else READ)
         self._waiter = runtime.waiter(self._epoll.fileno())
         self._runtime = runtime
+        self._ringing: deque[None] = deque()  # one for each `ring` under way
         # eventlet's own would wait for their turn, and only one green thread at a time may do that.
         self._read, self._write = runtime.native_os("read"), runtime.native_os("write")
 
@@ -281,9 +283,14 @@ class Poller:
             self._epoll.unregister(descriptor)
 
     def ring(self) -> None:
-        """End the present `wait`, or the next one; nothing when closed."""
-        with contextlib.suppress(OSError):  # full: it rings already
+        """End the present `wait`, or the next one; nothing when closed. Takes no lock: for signal handlers, too."""
+        self._ringing.append(None)
+        try:
             self._write(self._clapper, b"!")
+        except OSError:
+            pass  # full: it rings already
+        finally:
+            self._ringing.pop()
 
     def wait(self, timeout: float | None) -> list[int]:
         """The descriptors that became ready within `timeout` seconds, or 23 days; none when the bell rang."""
@@ -308,6 +315,7 @@ class Poller:
 
     def disinherit(self) -> None:
         """In the child of a fork. A greenlet that waits here is in the child too: it is woken, and then closes."""
+        self._ringing = deque()
         if self._runtime.may_block:
             self.close()
         else:
@@ -317,9 +325,13 @@ class Poller:
     def _close_bell(self) -> None:
         if self._bell < 0:
             return
-        # Their numbers may be somebody else's in the next moment: a late `ring` must not write there.
+        # Their numbers may be somebody else's in the next moment: who rings now may be about to write there. (One that
+        # was interrupted may be counted for ever.)
         bell, self._bell = self._bell, -1
         clapper, self._clapper = self._clapper, -1
+        patience = time.monotonic() + _OVERTIME
+        while self._ringing and time.monotonic() < patience:
+            self._runtime.sleep(0.001)
         close = self._runtime.native_os("close")
         close(bell)
         close(clapper)

@@ -151,6 +151,8 @@ class Tended(Awaiting):
             if self._has_room():
                 return events | READ
             self._held_back = not self._paused
+            if self._has_room():
+                return events | READ  # a message was taken in the last moment, when nothing held us back yet
             if self._state == CLOSING:
                 return events  # looked at again, for it may be given up by then
         return events or None

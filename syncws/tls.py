@@ -166,6 +166,9 @@ class TLSTransport(Transport):
             ready = self._outgoing.pending > 0
         return ready or bool(self._unsent) or self._below.wants_to_write()
 
+    def unsent(self) -> int:
+        return sum(map(len, self._unsent)) + self._below.unsent()
+
     def holds_data(self) -> bool:
         return self._holding or self._below.holds_data()
 

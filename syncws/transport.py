@@ -39,6 +39,8 @@ class Transport:
 
     #: whether what was written may still be in here, see `wants_to_write`
     lags = False
+    #: whether a connection closes it, once nobody is in it; else it is for whoever made it to close
+    is_taken = False
     #: what a read that found nothing waits for
     _read_events = READ
     #: whether a read may be one call that waits in the system, where there is such a thing
@@ -172,6 +174,10 @@ class Transport:
     def wants_to_write(self) -> bool:
         """Whether something of the transport's own waits to be written."""
         return False
+
+    def unsent(self) -> int:
+        """Bytes that were taken by `write`, and wait in here for the kernel; the writer's."""
+        return 0
 
     def unread(self) -> int:
         """How many bytes of the peer lie in the kernel, unread."""

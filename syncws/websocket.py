@@ -24,7 +24,7 @@ from .exchange import Request, Response
 from .frames import encode_close
 from .framing import FRAMINGS, MODERN, Framing
 from .handshake import Agreed
-from .lifecycle import CLOSED, CONNECTING, OPEN, STATE_NAMES
+from .lifecycle import CLOSED, OPEN, STATE_NAMES
 from .stream import Sharing
 from .tending import Tended
 from .transport import Transport
@@ -75,7 +75,10 @@ class Connection(Tended):
     # -- the door ------------------------------------------------------------------------------------------------
 
     def _open(self, opening: Opening) -> None:
-        """CONNECTING to OPEN. Raises OSError if that cannot be; HandshakeError leaves the transport to the caller."""
+        """CONNECTING to OPEN. Raises OSError if that cannot be; HandshakeError leaves the transport to the caller.
+
+        After any other the transport `is_taken`, or is not.
+        """
         self._equip(opening)
         role = object()
         try:
@@ -88,6 +91,7 @@ class Connection(Tended):
                 if opening.leftover:
                     self._reader = role
                 self._state = OPEN
+                opening.transport.is_taken = True
                 self._calm = True
                 self._changed.notify_all()
                 self._happenings.append((0, Event("open")))
@@ -122,6 +126,8 @@ class Connection(Tended):
             self._state = CLOSED
             self._calm = False
             self._released = self._done = True
+            if self._transport is not None:
+                self._transport.is_taken = False
             owners.discard(self._reference)
             self._writer = self._reader = None
             self._happenings.clear()
@@ -188,8 +194,7 @@ class Connection(Tended):
         a reason of more than 123 bytes of UTF-8. No code: an empty Close, the peer sees 1005.
         """
         payload = encode_close(code, reason)
-        if self._state == CONNECTING:
-            self._abort(CALLED_OFF)
+        if self._call_off():
             return
         if self._start_closing(payload):
             self._act_on_verdict(jump=not self._has_listeners("message"))
