@@ -13,7 +13,7 @@ import world
 from crowd import STREAMS, crowd, writes_of
 from pairs import SIDES, connected, quick_ticks, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Peer, close_payload
-from world import PATIENCE, Event, eventually, spawn
+from world import PATIENCE, Event, eventually, sleep, spawn
 
 import syncws
 from syncws import ConnectionClosed, InvalidStateError
@@ -380,6 +380,33 @@ def test_what_was_sent_leaves_although_the_block_raises(error: Any, side: str, s
             raise error
         assert texts(peer, 1) == ["before"]
         still_works(ws, peer)
+
+
+@each_stream
+def test_the_end_waits_for_what_a_control_frame_has_taken_along(stream: str, request: Any) -> None:
+    with joined("server", stream, request, small=True) as (ws, peer):
+        filling = fill(ws)
+
+        def run() -> None:
+            with ws.cork():
+                ws.send(bytes(20_000))
+                ws.ping()
+                assert ws.bufferedAmount > 0
+
+        for reads in (True, False):
+            running = spawn(run)
+            sleep(0.2)
+            assert not running.done
+            if reads:
+                read_filling(peer, filling)
+                assert peer.read().payload == bytes(20_000)
+                assert peer.read().opcode == PING
+                running.result()
+                fill(ws)
+            else:
+                ws.terminate()
+                with pytest.raises(ConnectionClosed):
+                    running.result()
 
 
 @each_side

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from crowd import crowd
 from interposed import Interposed
-from pairs import connected
-from peer import TEXT
-from world import PATIENCE, Event, Socket, eventually, serving, spawn, url_of
+from pairs import connected, quick_ticks
+from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Peer, close_payload
+from world import GREEN, PATIENCE, Event, Socket, eventually, serving, sleep, spawn, url_of
 
+from syncws import CONNECTING, OPEN, ConnectionClosed, inbox
+from syncws.runtime import THREADS, Poller
 from syncws.websocket import Connection
 
 
@@ -63,3 +69,173 @@ def test_a_listener_may_be_added_at_the_moment_when_accept_returns(monkeypatch: 
         eventually(lambda: told == ["a"])
         client.close()
         assert gone.wait(PATIENCE)
+
+
+def ended(call: Any) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        call()
+
+
+@pytest.mark.parametrize("second", ["recv", "wait_closed"])
+def test_the_answer_to_a_close_is_not_lost_to_another_who_reads_the_end(
+    second: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = Connection._flush
+
+    def late(self: Any) -> None:
+        if self._close_frame is not None:
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: self._ended, 0.3)
+        flush(self)
+
+    monkeypatch.setattr(Connection, "_flush", late)
+    with crowd() as place:
+        for _ in range(3):
+            ws, peer = place.join()
+            for call in (ws.recv, getattr(ws, second)):
+                spawn(ended, call)
+            peer.send(CLOSE, close_payload(1000))
+            peer.end()
+            assert peer.read().opcode == CLOSE
+            assert ws.wait_closed(PATIENCE)
+            assert ws._close_event().wasClean
+
+
+def test_a_stream_does_not_end_before_its_last_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
+    joining, gone_on = Event(), Event()
+    real = inbox.join
+
+    def join(opcode: int, pieces: list[Any]) -> Any:
+        joining.set()
+        gone_on.wait(0.3)
+        return real(opcode, pieces)
+
+    with connected("server") as (ws, peer):
+        peer.send(BINARY, b"first", fin=False)
+        stream = ws.recv_stream()
+        got = [next(stream)]
+        monkeypatch.setattr(inbox, "join", join)
+        for number in range(inbox._FOLD):
+            peer.send(CONTINUE, b"%02d" % number, fin=number == inbox._FOLD - 1)
+        assert joining.wait(PATIENCE)  # the attendant has read, and folds
+        got += stream
+        gone_on.set()
+        assert b"".join(got) == b"first" + b"".join(b"%02d" % number for number in range(inbox._FOLD))
+
+
+@quick_ticks
+def test_what_waits_to_be_written_does_not_keep_what_comes_unseen() -> None:
+    with crowd(small=True, max_backlog=1 << 30) as place:
+        ws, peer = place.join()
+        reading = spawn(ws.recv)
+        eventually(lambda: ws._reader)
+        place.server.broadcast(bytes(8 << 20))
+        sleep(0.3)  # the attendant looks, and leaves the reading to who reads
+        peer.send(TEXT, b"a")
+        assert reading.result() == "a"
+        peer.send(CLOSE, close_payload(1001))
+        eventually(lambda: ws.close_code == 1001)
+
+
+@quick_ticks
+def test_what_waits_to_be_written_does_not_keep_messages_that_nobody_takes() -> None:
+    with crowd(small=True, max_backlog=1 << 30, max_queue=2) as place:
+        ws, peer = place.join()
+        for _ in range(4):
+            peer.send(TEXT, b"a")
+            sleep(0.1)  # each in a read of its own
+        peer.send(CLOSE, close_payload(1000))
+        place.server.broadcast(bytes(8 << 20))
+        ws.close()
+        eventually(lambda: ws.close_code == 1000)
+
+
+def test_what_happens_as_wait_closed_leaves_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, left = Event(), Event()
+    step = Connection._step
+
+    def last_step(self: Any, *args: Any) -> Any:
+        something = step(self, *args)
+        if not something:
+            spawn(self.terminate).result()
+        return something
+
+    def accept(ws: Any, request: Any) -> None:
+        ws.onclose = lambda event: told.set()
+        ws.onmessage = lambda event: None
+        ws.pause()
+        ws.wait_closed(0.5)
+        if told.wait(PATIENCE):
+            left.set()
+
+    monkeypatch.setattr(Connection, "_step", last_step)
+    with serving(accept) as server, contextlib.closing(Peer.connect(server)):
+        assert left.wait(PATIENCE)
+
+
+@quick_ticks
+def test_room_that_is_made_while_it_is_looked_for_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    has_room = Connection._has_room
+
+    def look(self: Any) -> bool:
+        room: bool = has_room(self)
+        if not room and not taken and sys._getframe(1).f_code.co_name == "_events_wanted":
+            taken.append(spawn(self.recv).result())  # without a lock: there is a message
+        return room
+
+    with connected("server", max_queue=2) as (ws, peer):
+        peer.send(TEXT, b"first")
+        assert ws.recv(PATIENCE) == "first"
+        monkeypatch.setattr(Connection, "_has_room", look)
+        peer.send(TEXT, b"a")
+        peer.send(TEXT, b"b")
+        eventually(lambda: taken)
+        peer.send(PING, b"alive?")
+        assert peer.read().opcode == PONG
+
+
+def test_a_close_at_the_moment_of_the_opening_is_a_closing_handshake() -> None:
+    told: list[Any] = []
+    go = Event()
+
+    def accept(ws: Any, request: Any) -> None:
+        ws.onclose = lambda event: told.append((event.code, event.wasClean))
+
+    with serving(accept, verify_client=lambda info: go.wait(PATIENCE)) as server:
+        ws = Socket(url_of(server), blocking=False)
+        lock, caller = ws._lock, ws._runtime.current()
+
+        def open_first() -> None:
+            if ws._runtime.current() == caller and ws.readyState == CONNECTING:
+                ws._lock = lock
+                go.set()
+                eventually(lambda: ws.readyState == OPEN)
+
+        ws._lock = Interposed(lock, before=open_first)
+        ws.close(1000)
+        assert ws.wait_closed(PATIENCE)
+        eventually(lambda: told == [(1000, True)])
+
+
+@pytest.mark.skipif(GREEN, reason="one greenlet is not in the middle of a call while another runs")
+def test_a_late_ring_does_not_write_to_what_another_has_opened_since(tmp_path: Path) -> None:
+    poller = Poller(THREADS)
+    victim = tmp_path / "victim"
+    write = poller._write
+    opened: list[Any] = []
+
+    def late(descriptor: int, data: bytes) -> int:
+        closing.append(spawn(poller.close))
+        sleep(0.03)
+        opened.extend(victim.open("wb", buffering=0) for _ in range(4))
+        count: int = write(descriptor, data)
+        return count
+
+    closing: list[Any] = []
+    poller._write = late
+    poller.ring()
+    closing[0].result()
+    for file in opened:
+        file.close()
+    assert victim.read_bytes() == b""
