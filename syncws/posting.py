@@ -81,7 +81,7 @@ class Posting(Outgoing):
             with self._lock:
                 if self._lost or (self._out and self._state == CLOSED):
                     raise self._closed_error()
-                if self._corks or not self._holds_unsent():
+                if self._corks or self._state == CLOSED or not self._holds_unsent():
                     return False
                 # Once it is closing, others write: the Close may be among it.
                 if self._writer is None and self._state == OPEN:

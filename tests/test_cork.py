@@ -410,6 +410,19 @@ def test_the_end_waits_for_what_a_control_frame_has_taken_along(stream: str, req
 
 
 @each_side
+def test_the_end_does_not_wait_for_an_alert_that_tls_could_not_send(side: str, request: Any) -> None:
+    with joined(side, "tls", request) as (ws, peer):
+
+        def run() -> None:
+            with ws.cork():
+                peer.sock.sock.sendall(b"no record of TLS")
+                assert ws.wait_closed(PATIENCE)
+                assert ws._transport.wants_to_write()
+
+        spawn(run).result()
+
+
+@each_side
 @quick_ticks
 def test_a_block_that_raises_does_not_wait_for_the_peer(side: str) -> None:
     with connected(side, small=True, compression=False) as (ws, peer):
