@@ -90,9 +90,8 @@ class Admission:
             for origin in [self.origins] if isinstance(self.origins, str) else self.origins:
                 normal_origin(origin)
         _check_accept(self.accept)
-        if self.path is not None and not (isinstance(self.path, str) and self.path.startswith("/")):
-            kind = ValueError if isinstance(self.path, str) else TypeError
-            raise kind(f"path must be a str that begins with /, not {self.path!r}")
+        if self.path is not None:
+            _check_path(self.path)
         check_bool("legacy", self.legacy)
         check_count("max_header_size", self.max_header_size, least=1)
         for name in ("verify_client", "select_subprotocol"):
@@ -175,11 +174,20 @@ def listed_subprotocols(protocols: Sequence[str] | None) -> tuple[str, ...] | No
     return None if protocols is None else tuple(checked_subprotocols(protocols))
 
 
+def _check_path(path: object) -> None:
+    """TypeError or ValueError for what no request has."""
+    if not isinstance(path, str):
+        raise TypeError(f"a path must be a str, not {path!r}")
+    if not path.startswith("/") or "?" in path or "#" in path:
+        raise ValueError(f"a path must begin with /, and have no query and no fragment, not {path!r}")
+
+
 def _check_accept(accept: object) -> None:
     if isinstance(accept, Mapping):
         for path, handler in accept.items():
             if not isinstance(path, str) or not callable(handler):
                 raise TypeError(f"accept must map paths to callables, not {path!r} to {handler!r}")
+            _check_path(path)
     elif accept is not None and not callable(accept):
         raise TypeError(f"accept must be callable or a mapping of paths to callables, not {accept!r}")
 

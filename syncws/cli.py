@@ -174,6 +174,9 @@ def _announce(url: str) -> None:
         say(f"listening on {visible(url)}")
     except BrokenPipeError:
         _leave_output()
+    except OSError as error:  # which is nothing to the clients
+        _leave_output()
+        talk.complain(f"cannot write to the output: {talk.reason_of(error)}")
 
 
 def _echo(ws: Any, request: Request) -> None:

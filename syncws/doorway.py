@@ -241,7 +241,7 @@ def _target_of(environ: Environ) -> str:
             return str(environ[key])
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING")
-    return quote(path or "/", safe="/:@!$&'()*+,;=~-._%", encoding="latin-1") + (f"?{query}" if query else "")
+    return quote(path or "/", safe="/:@!$&'()*+,;=~-._", encoding="latin-1") + (f"?{query}" if query else "")
 
 
 def _remote_address(environ: Environ) -> tuple[str, int] | str | None:

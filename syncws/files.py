@@ -53,10 +53,10 @@ class BufferedFile(io.BufferedIOBase):
     def __init__(self, raw: RawFile, size: int, gather: int) -> None:
         self.raw: Any = raw
         self.mode = raw.mode
-        self._reader = io.BufferedReader(raw, size) if raw.reads else None
         self._gather = gather
         self._turn = raw.sharing.writing
         self._pending = bytearray()  # whoever has the turn
+        self._reader = io.BufferedReader(raw, size) if raw.reads else None
 
     def readable(self) -> bool:
         return bool(self.raw.reads)

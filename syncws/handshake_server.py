@@ -57,6 +57,7 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)")
 _MALFORMED = {414: "the request target is too long", 431: "the request head is too large"}
 # Plain words: no quotation mark, so no repr() of anything, and no markup.
+_BODILESS = (204, 304)  # RFC 9110 sections 15.3.5 and 15.4.5
 _PUBLISHABLE = re.compile(r"[A-Za-z0-9 ,.:;()/_\-]+")
 
 
@@ -263,9 +264,12 @@ def refusal(error: HandshakeError) -> Response:
     headers = response.headers.copy()
     # RFC 9110 section 7.8: who sends Upgrade says so in Connection.
     headers["Connection"] = "close, Upgrade" if "Upgrade" in headers else "close"
-    headers["Content-Length"] = str(len(response.body))
     headers.pop("Transfer-Encoding", None)
-    return Response(response.status, headers, response.body, response.reason)
+    headers.pop("Content-Length", None)
+    body = b"" if response.status in _BODILESS else response.body
+    if response.status not in _BODILESS:
+        headers["Content-Length"] = str(len(body))
+    return Response(response.status, headers, body, response.reason)
 
 
 def response_bytes(response: Response) -> bytes:

@@ -26,7 +26,7 @@ from .frames import (
     read_header,
 )
 from .opcodes import KEY_SIZE, LENGTH, LENGTH_16, LENGTH_64, MASKED
-from .options import Options, check_count
+from .options import Options, check_count, check_limit
 from .sender import Sender
 
 _NAMES = {CONTINUE: "CONTINUE", TEXT: "TEXT", BINARY: "BINARY", CLOSE: "CLOSE", PING: "PING", PONG: "PONG"}
@@ -53,7 +53,7 @@ class Message:
         self.type = type
         self.masked = bool(masked)
         self.compress = bool(compress) and type in _DATA
-        self.max_payload = check_count("max_payload", max_payload)
+        self.max_payload = check_limit("max_payload", max_payload)
         #: what the last `read_from` was given; None before
         self.stream: Any = None
         self._body: Any = io.BytesIO()

@@ -6,6 +6,7 @@ Rank 3 (it names `Deflate`). What `Socket` and `Server` have in common stands he
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
@@ -53,7 +54,7 @@ class Options:
         for name in ("handshake_timeout", "ping_interval", "ping_timeout"):
             _check_seconds(name, getattr(self, name), optional=True)
         _check_seconds("close_timeout", self.close_timeout, zero=True)
-        check_count("max_payload", self.max_payload)
+        object.__setattr__(self, "max_payload", check_limit("max_payload", self.max_payload))
         check_count("max_fragments", self.max_fragments)
         check_count("max_queue", self.max_queue, least=1)
         check_bool("auto_pong", self.auto_pong)
@@ -111,6 +112,11 @@ def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return value
+
+
+def check_limit(name: str, value: Any) -> int:
+    """As `check_count`, for sizes of what can be in memory; what is larger means no limit, too."""
+    return min(check_count(name, value), sys.maxsize - 1)
 
 
 def check_count(name: str, value: Any, *, least: int = 0) -> int:

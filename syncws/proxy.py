@@ -212,13 +212,14 @@ def _is_excepted(address: Address, told: Mapping[str, str]) -> bool:
     from urllib.request import proxy_bypass
 
     # With the port for entries that have one, and without for IPv6, which stands there without brackets.
-    names = dict(told)
-    if any(proxy_bypass(host, names) for host in (join_host(address.host, address.port), address.host)):
+    names, host = dict(told), address.host.removesuffix(".")
+    if any(proxy_bypass(name, names) for name in (join_host(host, address.port), host)):
         return True
-    return any(_is_in(address.host, entry.strip()) for entry in told.get("no", "").split(",") if "/" in entry)
+    return any(entry.strip() == "*" or _is_in(host, entry) for entry in told.get("no", "").split(","))
 
 
 def _is_in(host: str, network: str) -> bool:
-    with contextlib.suppress(ValueError):  # a name, or no network
-        return ip_address(host) in ip_network(network, strict=False)
+    """Whether an address is in a network, or is the address that stands there, however both are written."""
+    with contextlib.suppress(ValueError):  # a name, or neither
+        return ip_address(host) in ip_network(network.strip().replace("[", "").replace("]", ""), strict=False)
     return False

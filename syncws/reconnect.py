@@ -102,6 +102,11 @@ def reconnect(
     The last socket is closed, with 1000, when the next is asked for and when the loop is left.
     """
     check_socket_class(socket_class)
+    # For each connection: what can be iterated but once is taken now.
+    if isinstance(protocols, Iterator):
+        protocols = list(protocols)
+    if isinstance(options.get("headers"), Iterator):
+        options["headers"] = list(options["headers"])
     for name in ("blocking", "sock"):
         if name in options:
             raise TypeError(f"reconnect() got an unexpected keyword argument {name!r}")

@@ -27,6 +27,7 @@ from .incoming import CLEAN_CODES
 _QUIET = 0.2  # seconds without a message, after which the replies are in
 _SHOWN_BYTES = 32
 _PROMPT = "> "
+_NO_UTF8 = "the input is not UTF-8"
 # Controls, line separators, marks that turn the direction of writing, and halves of surrogate pairs.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -51,7 +52,8 @@ def say(line: str) -> None:
 
 def complain(line: str) -> int:
     """One line on stderr; returns the status of a command that failed."""
-    print(f"syncws: {visible(line)}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # print would take stdout
+        print(f"syncws: {visible(line)}", file=sys.stderr, flush=True)
     return 1
 
 
@@ -100,6 +102,8 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _explained(error: Exception, url: str) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return _NO_UTF8
     if isinstance(error, OSError) and not (isinstance(error, TimeoutError) and not error.errno):
         return f"cannot connect to {_url.parse(url).url}: {reason_of(error)}"
     if isinstance(error, HandshakeError) and error.response is not None and error.response.body:
@@ -185,7 +189,7 @@ class _Talk:
                     self._sent += 1
                 self._await_replies()
             except UnicodeError:
-                self._input_error = "the input is not UTF-8"
+                self._input_error = _NO_UTF8
             except OSError as error:
                 self._input_error = f"cannot read the input: {reason_of(error)}"
             self._ws.close(1000)
@@ -254,9 +258,13 @@ class _Talk:
                 self._ws.ping(rest)
             elif command == "/close":
                 code, _, reason = rest.partition(" ")
+                if code and not code.isdecimal():
+                    raise ValueError(f"/close must be followed by a number, or by nothing, not by {code!r}")
                 self._ws.close(int(code) if code else 1000, reason)
             else:
                 self._ws.send(line)
+        except UnicodeEncodeError:
+            complain(_NO_UTF8)
         except ValueError as error:
             complain(str(error))
 

@@ -198,7 +198,11 @@ class Way:
         if not proxy.looks_names_up:
             # IPv4 first: of the two it is what more proxies can reach.
             host = min(self._resolve(host, address.port), key=lambda found: found[0] != _socket.AF_INET)[4][0]
-        transport = self._dial(proxy.host, proxy.port)
+        try:
+            transport = self._dial(proxy.host, proxy.port)
+        except OSError as error:
+            error.filename = f"the proxy {proxy}"  # so that it says who could not be reached
+            raise
         if proxy.secure:
             transport = self._encrypt(transport, proxy.host)
         line = Punctual(transport, self._deadline, f"the proxy {proxy}")

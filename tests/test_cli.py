@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -186,6 +187,28 @@ def test_a_full_disk_is_one_line():
         )
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == ["syncws: No space left on device"]
+
+
+def test_a_server_with_a_full_output_says_so_and_serves():
+    with open("/dev/full", "w") as full, Command("-m", "syncws", "serve", "--port", "0", stdout=full) as command:
+        assert command.process.stderr.readline() == "syncws: cannot write to the output: No space left on device\n"
+        assert command.process.poll() is None
+        command.process.terminate()
+        assert command.end()[0] == 0
+
+
+def test_without_an_output_for_errors_they_do_not_go_to_the_other():
+    ended = subprocess.run(
+        [sys.executable, "-m", "syncws", "connect", "ws://127.0.0.1:9/", "--json"],
+        preexec_fn=lambda: os.close(2),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=50,
+        env={**os.environ, "PYTHONPATH": str(HOME)},
+    )
+    assert json.loads(ended.stdout) == {"error": "cannot connect to ws://127.0.0.1:9/: Connection refused"}
+    assert ended.returncode == 1
 
 
 @pytest.mark.parametrize("command", ["demo", "--version", "connect ws://127.0.0.1:1/"])

@@ -69,6 +69,18 @@ def test_what_cannot_be_connected_is_said_in_one_line_and_in_json(url, complaint
     assert json.loads(said[0]) == {"error": complaints[0].removeprefix("syncws: ")}
 
 
+def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://u:secret@127.0.0.1:9")
+    status, _, complaints = connect("ws://server.example/", "--text", "a")
+    expected = "cannot connect to ws://server.example/: the proxy http://127.0.0.1:9: Connection refused"
+    assert (status, complaints) == (1, [f"syncws: {expected}"])
+
+
+def test_a_url_of_other_bytes_is_said_in_one_line():
+    status, _, complaints = connect("ws://127.0.0.1/\udcff", "--text", "a")
+    assert (status, complaints) == (1, ["syncws: the input is not UTF-8"])
+
+
 @pytest.mark.parametrize("header, complaint", [("nonsense", "'Name: value'"), ("A b: c", "must be a token")])
 def test_a_bad_header_is_said_in_one_line(echo_url, header, complaint):
     status, said, complaints = connect(echo_url, "--header", header, text="hello\n")

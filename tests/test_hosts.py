@@ -9,6 +9,7 @@ import io
 import sys
 import types
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import world
@@ -45,6 +46,18 @@ def environ_of(**replaced: Any) -> dict[str, Any]:
         "wsgi.input": io.BytesIO(),
     }
     return made | {name.replace("__", "."): value for name, value in replaced.items()}
+
+
+@pytest.mark.parametrize("path", ["/a%b", "/a/b", "/a%2Fb", "/\xc3\xa4 ?#"])
+def test_a_path_that_only_stands_there_decoded_is_encoded_again(path: str) -> None:
+    seen: list[str] = []
+
+    def look(info: Any) -> bool:
+        seen.append(info.request.path)
+        return False
+
+    upgrade(world.echo, verify_client=look)(environ_of(PATH_INFO=path), Answer())
+    assert [unquote(found, "latin-1") for found in seen] == [path]
 
 
 class Answer:

@@ -385,6 +385,11 @@ ENVIRONMENTS = [
     ("ws://[2001:db8::1]/", {"http_proxy": P, "no_proxy": "2001:db8::1"}, None),
     ("ws://[2001:db8::1]/", {"http_proxy": P, "no_proxy": "2001:db8::/32"}, None),
     ("ws://[2001:db9::1]/", {"http_proxy": P, "no_proxy": "2001:db8::/32"}, P),
+    ("ws://[2001:db8::1]/", {"http_proxy": P, "no_proxy": "2001:0DB8::1"}, None),
+    ("ws://[2001:db8::1]/", {"http_proxy": P, "no_proxy": "x, [2001:db8::]/32"}, None),
+    ("ws://[2001:db8::1]/", {"http_proxy": P, "no_proxy": "2001:0DB8::2"}, P),
+    ("ws://a.example/", {"http_proxy": P, "no_proxy": "x, *"}, None),
+    ("ws://a.example./", {"http_proxy": P, "no_proxy": "a.example"}, None),
     *((f"ws://{host}/", {"http_proxy": P}, None) for host in ("localhost", "x.localhost", "127.0.0.9", "[::1]")),
     ("ws+unix:/tmp/a:/", {"http_proxy": P, "all_proxy": P}, None),
 ]  # fmt: skip

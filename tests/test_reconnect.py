@@ -95,6 +95,22 @@ def test_making_one_connects_to_nothing() -> None:
             listener.accept()
 
 
+def test_headers_and_subprotocols_that_can_be_read_once_go_to_every_server() -> None:
+    seen: list[Any] = []
+
+    def accept(ws: Any, request: Any) -> None:
+        seen.append((request.headers.get("X-One"), ws.protocol))
+        ws.close(1000)
+
+    with serving(accept, protocols=["v1"]) as server:
+        headers, protocols = iter([("X-One", "1")]), iter(["v1"])
+        for ws in reconnect(url_of(server), protocols, headers=headers, min_delay=0.001, max_delay=0.001):
+            assert ws.wait_closed(PATIENCE)
+            if len(seen) == 2:
+                break
+    assert seen == [("1", "v1")] * 2
+
+
 # -- delays ---------------------------------------------------------------------------------------------------
 
 seconds = st.floats(1e-3, 1e6)

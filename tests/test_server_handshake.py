@@ -8,9 +8,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
+import world
 from peer import Peer
 from raw import ACCEPT, FIELDS, ask, connection, head, is_served
-from world import Socket, serving, url_of
+from world import Server, Socket, serving, url_of
 
 from syncws import Deflate
 
@@ -135,6 +136,13 @@ def test_the_path_is_compared_exactly_query_aside() -> None:
         for target in ("/", "/chat/", "/Chat", "/cha%74", "/chat/x", "//chat"):
             answer = ask(server, head(first=f"GET {target} HTTP/1.1"))
             assert (answer.status, answer.body) == (400, b"this path is not served here\n")
+
+
+@pytest.mark.parametrize("path", ["x", "", "/a?b", "/a#b"])
+def test_a_path_that_no_request_has_is_a_value_error(path: str) -> None:
+    for arguments in ({"accept": {path: world.echo}}, {"accept": world.echo, "path": path}):
+        with pytest.raises(ValueError, match="path"):
+            Server(**arguments, no_server=True)
 
 
 # -- origins ----------------------------------------------------------------------------------------------

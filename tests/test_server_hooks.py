@@ -39,6 +39,8 @@ def test_verify_client_sees_origin_secure_and_request_and_may_leave_something_th
         (None, 401, b"not authorized\n"),
         (Response(403, body=b"go away"), 403, b"go away"),
         (Response(302, {"Location": "/login"}), 302, b""),
+        (Response(204, body=b"x"), 204, b""),
+        (Response(304, {"ETag": '"a"'}, b"x"), 304, b""),
         (Response(401, {"WWW-Authenticate": "Basic"}, b"<b>"), 401, b"<b>"),
     ],
 )

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket as _native
 import ssl
+import sys
 import tempfile
 from typing import Any
 
@@ -67,6 +68,18 @@ BAD_OPTIONS: list[tuple[dict[str, Any], Any]] = [
     *(({"protocols": value}, TypeError) for value in (0, False)),
     *(({name: 10**400}, ValueError) for name in ("handshake_timeout", "close_timeout", "ping_interval")),
 ]
+
+
+@pytest.mark.parametrize("limit", [sys.maxsize - 1, sys.maxsize, sys.maxsize + 1, 10**30])
+@pytest.mark.parametrize("compression", [True, False])
+def test_a_limit_beyond_all_memory_is_none(limit: int, compression: bool) -> None:
+    options = {"max_payload": limit, "max_fragments": limit, "max_queue": limit, "compression": compression}
+    with serving(max_backlog=limit, **options) as server, Socket(url_of(server), **options) as ws:
+        for size in (10, 5000, 100_000):
+            ws.send("a" * size)
+            assert ws.recv(PATIENCE) == "a" * size
+        server.broadcast("all")
+        assert ws.recv(PATIENCE) == "all"
 
 
 @pytest.mark.parametrize("blocking", [True, False])

@@ -113,6 +113,14 @@ def test_bad_ways_of_text_are_refused_and_there_is_no_file(how: Any, error: Any)
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [2**62, 10**20])
+def test_a_buffer_beyond_all_memory_is_refused_and_leaves_nothing(size: int) -> None:
+    with connected() as (ws, peer):
+        with pytest.raises((MemoryError, OverflowError, ValueError)):
+            ws.makefile("rb", size)
+        still_works(ws, peer)
+
+
 @each_side
 @each_buffering
 def test_messages_of_both_types_are_one_stream(side: str, buffering: Any) -> None:

@@ -40,6 +40,8 @@ class Gunicorn:
     def __init__(
         self, folder: Path, *settings: str, application: str = ECHO, kind: str = "gthread", target: str = "app"
     ) -> None:
+        if kind.startswith("gevent"):
+            pytest.importorskip("gevent", reason="gevent is not here: the test extra has it")
         lines = [
             f"worker_class = {kind!r}",
             "bind = '127.0.0.1:0'",
