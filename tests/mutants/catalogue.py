@@ -243,6 +243,18 @@ MUTANTS = (
         "test_hostile.py -k time_limits_hold",
     ),
     Mutant(
+        "close-lost-at-the-end",
+        "who reads the end of the stream finishes although our Close is about to be written",
+        (Edit("Control._close_is_due", "self._close_frame is not None and (not self._broken)", "False"),),
+        "test_interleavings.py -k another_who_reads_the_end",
+    ),
+    Mutant(
+        "armed-and-forgotten",
+        "a connection that waits to be written is looked at only then",
+        (Edit("Attendant._tend", "events is not None and (not events & READ)", "events == 0"),),
+        "test_interleavings.py -k what_waits_to_be_written",
+    ),
+    Mutant(
         "waits-without-bounds",
         "wait_closed in a listener drops nothing, and so never comes to the peer's Close",
         (Edit("Awaiting._drops_overflow", "self._waits_inside and self._state == CLOSING", "False"),),
