@@ -314,8 +314,8 @@ STARVED = """
 import resource
 from world import Server, echo
 server = Server(echo, host="127.0.0.1", port=0).start()
-say(server.address()[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+say(server.address()[1])
 def stay():
     for line in sys.stdin:
         say("alive")

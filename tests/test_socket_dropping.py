@@ -226,3 +226,13 @@ def test_an_interrupt_leaves_a_with_block_within_a_second(error: Any) -> None:
         peer.expect_end()
         assert ws.wait_closed(PATIENCE)
         assert ws.close_code == 1006
+
+
+def test_who_reads_for_listeners_sees_that_it_was_terminated() -> None:
+    with connected("client") as (ws, _):
+        told = Journal(ws, "close")
+        ws.onmessage = lambda event: None
+        eventually(lambda: ws._reader)
+        ws.terminate()
+        assert ws.wait_closed(PATIENCE)
+        assert len(told.told) == 1
