@@ -17,7 +17,7 @@ try:
     # Faster (the extra `speed`), for some more memory: its tables have one size.
     from zlib_ng import zlib_ng as zlib
 except ImportError:
-    import zlib
+    import zlib  # type: ignore[no-redef, unused-ignore]
 
 NAME: Final = "permessage-deflate"
 
@@ -304,7 +304,7 @@ class Inflater:
         try:
             # One byte more than allowed tells an excess from a message of just that size; 0 is no limit.
             piece = stream.decompress(part, limit + 1)
-        except zlib.error as error:
+        except zlib.error as error:  # type: ignore[misc, unused-ignore]
             raise InvalidData(f"expected DEFLATE blocks, got {error}") from None
         if 0 <= limit < len(piece):
             raise MessageTooBig("expected an inflated message within the size limit, got more")
