@@ -56,8 +56,8 @@ _SHARED = {
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)")
 _MALFORMED = {414: "the request target is too long", 431: "the request head is too large"}
-# Plain words: no quotation mark, so no repr() of anything, and no markup.
 _BODILESS = (204, 304)  # RFC 9110 sections 15.3.5 and 15.4.5
+# Plain words: no quotation mark, so no repr() of anything, and no markup.
 _PUBLISHABLE = re.compile(r"[A-Za-z0-9 ,.:;()/_\-]+")
 
 
