@@ -127,7 +127,7 @@ class Socket(Connection):
                     return
                 self._failure = ConnectionAbortedError(str(cause))
                 self._state = CLOSING
-                self._ended = True  # whoever waits for the close must not read in our place
+                self._ended = self._aborted = True  # nobody must read in our place, or wait for a message
                 self._happenings.clear()
                 self._happenings.append((0, ErrorEvent(cause)))
             # Told before it is CLOSED, and by this thread, which is the connection's own.

@@ -182,7 +182,7 @@ class Incoming(Reading):
         self._act_on_verdict()
         self._heed_signals()
         self._refuse_to_wait_for_itself()
-        if self._ended:
+        if self._ended and not for_message:
             self._conclude_ended()
         with self._lock:
             if ready() or self._verdict_is_due():

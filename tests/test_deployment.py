@@ -80,6 +80,8 @@ def name(request: Any) -> str:
 
 @pytest.fixture(scope="module", params=["gthread", "gevent"])
 def backend(request: Any, tmp_path_factory: Any) -> Any:
+    if request.param == "gevent":
+        pytest.importorskip("gevent", reason="gevent is not here: the test extra has it")
     own = f"worker_class = {request.param!r}\nbind = '127.0.0.1:0'\nthreads = 20"
     folder = tmp_path_factory.mktemp(request.param)
     with Gunicorn(folder, documented_settings(), own, application=APPLICATION) as running:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from crowd import crowd
 from interposed import Interposed
-from pairs import connected, quick_ticks
+from pairs import Journal, connected, quick_ticks
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Peer, close_payload
-from world import GREEN, PATIENCE, Event, Socket, eventually, serving, sleep, spawn, url_of
+from world import GREEN, PATIENCE, Event, Socket, eventually, raw_listener, serving, sleep, spawn, url_of
 
-from syncws import CONNECTING, OPEN, ConnectionClosed, inbox
+from syncws import CLOSED, CLOSING, CONNECTING, OPEN, ConnectionClosed, inbox
 from syncws.runtime import THREADS, Poller
 from syncws.websocket import Connection
 
@@ -239,3 +239,25 @@ def test_a_late_ring_does_not_write_to_what_another_has_opened_since(tmp_path: P
     for file in opened:
         file.close()
     assert victim.read_bytes() == b""
+
+
+def test_a_failure_is_told_before_it_is_closed_though_somebody_waits_for_a_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tell_all = Connection._tell_all
+
+    def late(self: Any) -> None:
+        if self.readyState == CLOSING:
+            sleep(0.2)
+        tell_all(self)
+
+    monkeypatch.setattr(Connection, "_tell_all", late)
+    with raw_listener() as silent:
+        ws = Socket(f"ws://127.0.0.1:{silent.getsockname()[1]}/", blocking=False)
+        journal = Journal(ws, "error", "close")
+        ws.terminate()
+        eventually(lambda: ws.readyState != CONNECTING)
+        waiting = spawn(ended, ws.recv)
+        assert ws.wait_closed(PATIENCE)
+        assert (journal.told, journal.states) == (["error", "close"], [CLOSING, CLOSED])
+        waiting.result()
