@@ -23,7 +23,8 @@ if mode.startswith("patched"):
     gevent.monkey.patch_all()
 import world
 def say(*words):
-    print(*words, flush=True)
+    # Not by print: a signal's handler may say something while that is at work.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 """
 
 
