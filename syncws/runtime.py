@@ -31,6 +31,7 @@ LOOK = 0.5
 _LONGEST_WAIT = 10 * 365 * 86400.0
 _LONGEST_POLL = 2e6
 
+_LAST_RING = 1.0  # seconds that a `ring` under way may take
 _OVERTIME = 0.1  # seconds; a peer that never falls silent must not make anybody wait for ever
 
 
@@ -329,7 +330,7 @@ class Poller:
         # was interrupted may be counted for ever.)
         bell, self._bell = self._bell, -1
         clapper, self._clapper = self._clapper, -1
-        patience = time.monotonic() + _OVERTIME
+        patience = time.monotonic() + _LAST_RING
         while self._ringing and time.monotonic() < patience:
             self._runtime.sleep(0.001)
         close = self._runtime.native_os("close")

@@ -197,30 +197,27 @@ def test_a_server_with_a_full_output_says_so_and_serves():
         assert command.end()[0] == 0
 
 
-def test_without_an_output_for_errors_they_do_not_go_to_the_other():
-    ended = subprocess.run(
-        [sys.executable, "-m", "syncws", "connect", "ws://127.0.0.1:9/", "--json"],
-        preexec_fn=lambda: os.close(2),
+def run_without(descriptor, *arguments, **outputs):
+    """The command, to its end, with one of its standard streams closed."""
+    return subprocess.run(
+        [sys.executable, "-m", "syncws", *arguments],
+        preexec_fn=lambda: os.close(descriptor),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
         text=True,
         timeout=50,
         env={**os.environ, "PYTHONPATH": str(HOME)},
+        **outputs,
     )
+
+
+def test_without_an_output_for_errors_they_do_not_go_to_the_other():
+    ended = run_without(2, "connect", "ws://127.0.0.1:9/", "--json", stdout=subprocess.PIPE)
     assert json.loads(ended.stdout) == {"error": "cannot connect to ws://127.0.0.1:9/: Connection refused"}
     assert ended.returncode == 1
 
 
 @pytest.mark.parametrize("command", ["demo", "--version", "connect ws://127.0.0.1:1/"])
 def test_it_does_without_an_output(command):
-    ended = subprocess.run(
-        [sys.executable, "-m", "syncws", *command.split()],
-        preexec_fn=lambda: os.close(1),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=50,
-        env={**os.environ, "PYTHONPATH": str(HOME)},
-    )
+    ended = run_without(1, *command.split(), stderr=subprocess.PIPE)
     assert "Traceback" not in ended.stderr
     assert ended.returncode == ("connect" in command)
