@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from .errors import CALLED_OFF
 from .events import ErrorEvent
 from .headers import HeaderSource
-from .lifecycle import CLOSED, CLOSING
+from .lifecycle import CLOSED, CLOSING, Role
 from .options import ConnectionOptions, Options, check_binary_type, check_bool
 from .runtime import Runtime, current_runtime
 from .way import Plan, Way
@@ -122,16 +122,18 @@ class Socket(Connection):
         except BaseException as error:
             closed = ConnectionAbortedError(CALLED_OFF)
             cause = closed if self._aborted else _untraced(error)
+            role = Role(self._runtime.current())
             with self._lock:
                 if self._state == CLOSED:
                     return
                 self._failure = ConnectionAbortedError(str(cause))
                 self._state = CLOSING
                 self._ended = self._aborted = True  # nobody must read in our place, or wait for a message
+                self._dispatcher = self._dispatcher or role  # nor tell in our place what has to be told first
                 self._happenings.clear()
                 self._happenings.append((0, ErrorEvent(cause)))
             # Told before it is CLOSED, and by this thread, which is the connection's own.
-            self._tell_all()
+            self._tell_all(role)
             self._give_up(cause)
             self._tell_all()
             if not isinstance(error, Exception):

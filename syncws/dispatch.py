@@ -262,15 +262,18 @@ class Dispatching(Incoming):
         """CLOSED, and its listeners were told; or they wait for the caller, who is a listener: `inside`, of another."""
         return self._done or (self._state == CLOSED and (inside or self._is_dispatching()))
 
-    def _tell_all(self) -> None:
-        """Tell what there is to be told, unless somebody does: that one looks again before it leaves."""
-        role = Role(self._runtime.current())
+    def _tell_all(self, role: Role | None = None) -> None:
+        """Tell what there is to be told, unless somebody does: that one looks again before it leaves.
+
+        role: the dispatcher's, if the caller has taken it already.
+        """
+        role = role or Role(self._runtime.current())
         try:
             with self._lock:
-                kind = self._next() if self._dispatcher is None else None
-                if kind is None:
+                if self._dispatcher is not None and self._dispatcher is not role:
                     return
-                self._dispatcher = role
+                kind = self._next()
+                self._dispatcher = role if kind is not None else None
             while kind is not None:
                 self._tell_messages() if kind == "message" else self._tell_event()
                 kind = self._next_to_tell()

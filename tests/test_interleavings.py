@@ -241,19 +241,26 @@ def test_a_late_ring_does_not_write_to_what_another_has_opened_since(tmp_path: P
     assert victim.read_bytes() == b""
 
 
-def test_a_failure_is_told_before_it_is_closed_though_somebody_waits_for_a_message(
+def test_a_failure_is_told_before_it_is_closed_though_others_wait_for_a_message_and_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tell_all = Connection._tell_all
+    connect_behind, tell_all = Socket._connect_behind, Connection._tell_all
+    connecting: list[object] = []
 
-    def late(self: Any) -> None:
-        if self.readyState == CLOSING:
-            sleep(0.2)
-        tell_all(self)
+    def connect(self: Any, way: Any) -> None:
+        connecting.append(self._runtime.current())
+        connect_behind(self, way)
 
+    def late(self: Any, *role: Any) -> None:
+        if self.readyState == CLOSING and self._runtime.current() in connecting:
+            sleep(0.2)  # whoever else would tell it comes first
+        tell_all(self, *role)
+
+    monkeypatch.setattr(Socket, "_connect_behind", connect)
     monkeypatch.setattr(Connection, "_tell_all", late)
     with raw_listener() as silent:
-        ws = Socket(f"ws://127.0.0.1:{silent.getsockname()[1]}/", blocking=False)
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        ws = Socket(url, blocking=False, onerror=lambda event: sleep(0.5))
         journal = Journal(ws, "error", "close")
         ws.terminate()
         eventually(lambda: ws.readyState != CONNECTING)
