@@ -55,8 +55,8 @@ static void set_role(Port *self, Role role, PyObject *holder) {
     Py_DECREF(__atomic_exchange_n(place, Py_NewRef(holder), __ATOMIC_ACQ_REL));
 }
 
-/* Takes the state lock; 0 if it is not for us to take. Greenlets take turns only where they wait, and the lock is never
-   held there: so none is needed for what does not wait, if nobody has it, nor given back. */
+/* Takes the state lock; 0 if it is not for us to take. Greenlets switch only where they wait, and the lock is never held
+   there: so it need not be taken for what does not wait, only be free. */
 static int guard(Port *self, const Module *module) {
     if (self->lock == NULL) return 0;
     if (!self->green) {

@@ -42,7 +42,7 @@ _LINGER = 1.0  # seconds a refused client has to read the answer and leave
 _LINGER_BYTES = 1 << 17
 _NOT_TAKEN = "the client does not take the answer"
 # The handshake's own headers of a 101, hixie-76's too, and two it must not have (RFC 9110 8.6, RFC 9112 6.1).
-_SETTLED = (
+SETTLED = (
     *("Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"),
     *("Sec-WebSocket-Origin", "Sec-WebSocket-Location", "Content-Length", "Transfer-Encoding"),
 )
@@ -210,9 +210,9 @@ def let_change(server: EventTarget, response: Response, request: Request) -> Non
     if not server._has_listeners("headers"):
         return  # the usual case, and the comparison takes its time
     headers = response.headers
-    settled = [headers.get_all(name) for name in _SETTLED]
+    settled = [headers.get_all(name) for name in SETTLED]
     _asked("a listener for 'headers'", server._consult, "headers", headers, request)
-    for name, values in zip(_SETTLED, settled, strict=True):
+    for name, values in zip(SETTLED, settled, strict=True):
         if headers.get_all(name) != values:
             why = f"a listener for 'headers' must leave {name} as it is"
             raise HandshakeError(why, status=500, request=request)

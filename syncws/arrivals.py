@@ -132,3 +132,13 @@ class Arrivals:
         if self._context is None:
             return Transport(self._runtime, sock)
         return TLSTransport(Transport(self._runtime, sock), self._context, server_side=True)
+
+
+def check_cpu(cpu: int | None) -> None:
+    """ValueError for a CPU that threads cannot be kept on."""
+    if cpu is None:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("cpu: this system cannot keep a thread on one CPU")
+    if cpu not in os.sched_getaffinity(0):
+        raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")

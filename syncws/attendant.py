@@ -1,7 +1,7 @@
 """The attendant: one thread per process (one greenlet per hub) that keeps all timers and minds unread connections.
 
 Rank 2. It never runs a callback of the user's and never blocks: what it minds does non-blocking work only. It knows
-its charges by the two methods of `Charge`, and weakly, so that a connection nobody holds any more can go.
+its charges by `Charge` alone, and weakly, so that a connection nobody holds any more can go.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Attendant:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._poller = Poller(runtime)
-        # Guards the five below, as far as they change in more than one step; never held while a charge is called.
+        # Guards the six below, as far as they change in more than one step; never held while a charge is called.
         self._lock = runtime.lock()
         self._started = False
         self._timers: list[tuple[float, int, Timer]] = []
@@ -73,12 +73,12 @@ class Attendant:
         self._sweep_at = _SWEEP
         self._wakes_at = 0.0  # read without it: who is late rings
         self._urgent: deque[weakref.ref[Charge]] = deque()  # appended to by all, emptied by us
+        self._arrivals: deque[weakref.ref[Charge]] = deque()  # without it: appended to by all, emptied by us
+        self._closed = False  # set in the child of a fork
         # Only the attendant's own thread touches these.
         self._watched: set[weakref.ref[Charge]] = set()
         self._armed: dict[int, weakref.ref[Charge]] = {}
-        self._arrivals: deque[weakref.ref[Charge]] = deque()  # appended to by all, emptied by us
         self._next_tick = 0.0
-        self._closed = False
 
     @property
     def poller(self) -> Poller:

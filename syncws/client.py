@@ -146,7 +146,8 @@ class Socket(Connection):
                 self._failure = ConnectionAbortedError(str(error))
                 self._aborted = True
                 self._state = CLOSING
-                self._conclude_if_due()
+                if not self._conclude_if_due():
+                    self._shutdown()  # somebody uses it already, and leaves now
             if self._close_fired:
                 self._happenings.clear()
                 self._done = True

@@ -17,7 +17,8 @@ from .options import check_timeout
 from .runtime import deadline_after, is_past
 from .websocket import Connection
 
-_GRACE = 0.5  # seconds for connections to be gone that were terminated
+#: seconds for connections to be gone that were terminated
+GRACE = 0.5
 _FIRST_NAP, _LAST_NAP = 0.001, 0.05
 
 
@@ -35,7 +36,7 @@ def close_all(code: int | None = 1001, reason: str = "", timeout: float | None =
     living = [owner for reference in list(owners) if isinstance(owner := reference(), Connection)]
     opened = [ws for ws in living if ws.readyState == OPEN]
     end_all(living, lambda ws: ws.close(code, reason), deadline_after(timeout))
-    return all(ws._close_event().wasClean for ws in opened)
+    return all(clean for _, _, clean in (ws._ending() for ws in opened))
 
 
 def end_all(connections: list[Connection], end: Callable[[Connection], None], deadline: float | None) -> None:
@@ -45,7 +46,7 @@ def end_all(connections: list[Connection], end: Callable[[Connection], None], de
     inside = is_inside_one(connections)
     late = _await_end(connections, deadline, inside)
     _have(late, lambda ws: ws.terminate())
-    _await_end(late, deadline_after(_GRACE), inside)
+    _await_end(late, deadline_after(GRACE), inside)
 
 
 def _have(connections: list[Connection], end: Callable[[Connection], None]) -> None:

@@ -112,21 +112,17 @@ class Dispatching(Incoming):
 
     def _told(self) -> None:
         """Something may be there to be told: find somebody who does. Runs no listener itself."""
-        while True:
-            with self._lock:
-                if self._dispatcher is not None:
-                    return
-                due = self._next() is not None
-                if not due:
-                    watch = bool(self._happenings)  # a close that hesitates
-                    break
-                if self._settle_unheard():
-                    continue
-                if self._looper_is_awake():
-                    self._changed.notify_all()
-                    return
-                watch = self._looper is None and self._home is not None and not self._waits_closed
-                break
+        with self._lock:
+            if self._dispatcher is not None:
+                return
+            while self._settle_unheard():
+                pass
+            due = self._next() is not None
+            if due and self._looper_is_awake():
+                self._changed.notify_all()
+                return
+            at_home = self._looper is None and self._home is not None and not self._waits_closed
+            watch = at_home if due else bool(self._happenings)  # else: a close that hesitates
         if watch:
             # The thread that is busy in accept() may come to it; if not, the attendant finds another.
             self._watch()

@@ -179,6 +179,9 @@ class Doorway:
         except OSError as error:
             logger.debug("lost %s during the handshake: %s", welcome.request.remote_address, error)
             return Response(101)
+        except BaseException:
+            takeover.drop()  # wherever it was interrupted: the server may want to send an error
+            raise
         finally:
             takeover.release()
 

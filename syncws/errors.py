@@ -98,7 +98,7 @@ class ProtocolError(WebSocketError):
 
 
 class InvalidData(ProtocolError):
-    """Text that is not UTF-8, or compressed data that cannot be inflated."""
+    """Text that is not UTF-8, compressed data that cannot be inflated; of a `Message` also frames that make none."""
 
     close_code = 1007
 

@@ -181,7 +181,10 @@ class EventTarget:
         self._listeners: dict[str, tuple[Entry, ...]] = {}
 
     def addEventListener(self, type: str, listener: Any, *, once: bool = False) -> None:
-        """Call `listener` for each event of `type`, or for the next one only; added twice it counts once."""
+        """Call `listener` for each event of `type`, or for the next one only; added twice it counts once.
+
+        A type that there is not is ignored. TypeError for what is neither callable nor has `handleEvent`.
+        """
         if not callable(listener) and not hasattr(listener, "handleEvent"):
             raise TypeError(f"expected a callable or an object with handleEvent, got {listener!r}")
         if self._TYPES is not None and type not in self._TYPES:

@@ -21,10 +21,11 @@ _PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
 
 class Request:
-    """The client's half. `path` is raw (not percent-decoded), `query` as `urllib.parse.parse_qs` gives it.
+    """The client's half: `method target headers remote_address secure environ path query`.
 
-    Takes further attributes: what `verify_client` puts on it the handler finds there.
-    ValueError for what HTTP cannot carry in its place.
+    path: raw (not percent-decoded). query: as `urllib.parse.parse_qs` gives it. remote_address: as the module socket
+    has it. secure: over TLS. environ: WSGI's, else None. Takes further attributes: what `verify_client` puts on it
+    the handler finds there. ValueError for a method, target or header that HTTP cannot carry.
     """
 
     def __init__(
@@ -56,7 +57,10 @@ class Request:
 
 
 class Response:
-    """The server's half. `reason` is the standard phrase unless given; `body` is bytes."""
+    """The server's half. `reason` is the standard phrase unless given; `body` is bytes, else TypeError.
+
+    ValueError for a status that has not three digits, a header or reason that HTTP cannot carry.
+    """
 
     def __init__(
         self,

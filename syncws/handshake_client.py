@@ -127,13 +127,14 @@ class ClientHandshake:
         """The checks of a 101, in the order of RFC 6455 section 4.1."""
         headers = response.headers
         if http_version < b"1.1":
-            raise self._failure("the server must answer in HTTP/1.1")
+            raise self._failure(f"the server must answer in HTTP/1.1, not HTTP/{http_version.decode()}")
         if not upgrades_to_websocket(headers.get_all("Upgrade")):
             raise self._failure(f"Upgrade must be websocket, not {_came(headers, 'Upgrade')}")
         if not connection_upgrades(headers.get_all("Connection")):
             raise self._failure(f"Connection must have the token upgrade, not {_came(headers, 'Connection')}")
         if headers.get_all("Sec-WebSocket-Accept") != [accept_key(self._key)]:
-            raise self._failure("Sec-WebSocket-Accept does not answer our key")
+            came = _came(headers, "Sec-WebSocket-Accept")
+            raise self._failure(f"Sec-WebSocket-Accept does not answer our key: {came}")
         protocol = self._chosen_protocol(headers)
         deflate, extensions = self._agreed_extension(headers)
         self.agreed = Agreed(protocol, deflate, extensions, self._version)
@@ -146,6 +147,8 @@ class ClientHandshake:
             return ""
         if len(chosen) != 1 or chosen[0] not in self._protocols:
             came = _came(headers, "Sec-WebSocket-Protocol")
+            if not self._protocols:
+                raise self._failure(f"the server chose a subprotocol, {came}, and none was offered")
             raise self._failure(f"the subprotocol must be one of {self._protocols}, not {came}")
         return chosen[0]
 
@@ -154,7 +157,8 @@ class ClientHandshake:
         if not values:
             return None, ""
         if self._compression is None:
-            raise self._failure("the server chose an extension, and none was offered")
+            came = _came(headers, "Sec-WebSocket-Extensions")
+            raise self._failure(f"the server chose an extension, {came}, and none was offered")
         try:
             chosen = parse_extensions(values)
             if [name for name, _ in chosen] != [PERMESSAGE_DEFLATE]:

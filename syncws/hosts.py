@@ -46,14 +46,15 @@ class Takeover:
     sock: connected; what looks like a socket (`recv send settimeout gettimeout shutdown fileno`) will do. early: bytes
     behind the request that the server has read. release: called when the session is over and the connection shut.
     announce: sends the 101 where the server must do that, given a Response; the default sends it over the socket.
-    finish: called behind that, as a WSGI application, with what `start_response` returned for the server's log.
+    greenlets: the server lives on gevent, though the socket may be none of gevent's. finish: under WSGI only, called
+    last, with the `write` that `start_response` returned for the server's log.
     """
 
     sock: Any
     early: bytes = b""
     release: Callable[[], object] = _nothing
     announce: Callable[[StartResponse, Response], object] | None = None
-    greenlets: bool = False  # gevent's, also if the socket is none of gevent's
+    greenlets: bool = False
     finish: Callable[[Any], object] = _nothing
 
     def runtime(self) -> Runtime:
@@ -108,7 +109,7 @@ def register_host(
     socket and the bytes already read from it, or raises `UpgradeUnsupported`.
     """
     if not callable(matches) or not callable(take):
-        raise TypeError("matches and take must be callable")
+        raise TypeError(f"matches and take must be callable, not {matches!r} and {take!r}")
     _registered[:] = [host for host in _registered if host.name != name]
     _registered.insert(0, Host(name, matches, lambda environ, allow: _as_takeover(take(environ))))
 

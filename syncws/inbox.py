@@ -12,7 +12,7 @@ from .frames import TEXT
 from .receiver import Fragment
 
 #: one message: (TEXT or BINARY, its data or the pieces of it, whether it came compressed)
-Message = tuple[int, Any, bool]
+Arrived = tuple[int, Any, bool]
 
 _FOLD = 64  # pieces that are joined, so that tiny fragments cost no more than their bytes
 
@@ -51,7 +51,7 @@ class Unfinished:
         self.pieces.append(join(self.opcode, tail))
         self.unfolded = 0
 
-    def message(self) -> Message:
+    def message(self) -> Arrived:
         return self.opcode, self.pieces, self.compressed
 
     def take_pieces(self) -> list[Any]:
@@ -65,7 +65,7 @@ def join(opcode: int, pieces: list[Any]) -> str | bytes:
     return "".join(pieces) if opcode == TEXT else b"".join(pieces)
 
 
-def hand_out(message: Message, binary_type: str) -> Any:
+def hand_out(message: Arrived, binary_type: str) -> Any:
     """The data of a message as the user gets it: str for text, else as `binary_type` says."""
     opcode, data, _ = message
     if binary_type == "fragments" and opcode != TEXT:
@@ -77,4 +77,4 @@ def hand_out(message: Message, binary_type: str) -> Any:
     return bytearray(data) if binary_type == "bytearray" else memoryview(data)
 
 
-Inbox = deque[Message]
+Inbox = deque[Arrived]

@@ -54,7 +54,7 @@ class Incoming(Reading):
         """The next message: str, or what `binaryType` says. From any thread, one message to one caller.
 
         Raises TimeoutError after `timeout` seconds (nothing is lost), ConnectionClosed once all that arrived
-        was taken, RuntimeError while there are message listeners.
+        was taken, RuntimeError while there are message listeners, InvalidStateError in a listener of the opening.
         """
         if not self._read_by_hand:
             self._refuse_if_listened()

@@ -172,11 +172,14 @@ class Lifecycle(EventTarget, Port):
     # -- the end ------------------------------------------------------------------------------------------
 
     def terminate(self) -> None:
-        """Drop the TCP connection now: `close` fires with 1006. Frees whoever waits in this socket."""
+        """Drop the TCP connection now. Frees whoever waits in this socket.
+
+        `close` fires with 1006, or with the code of the peer's Close if that came before.
+        """
         self._abort("terminated")
 
     def _abort(self, why: str) -> None:
-        """Shut the transport both ways. Whoever has the reader's role finishes; if nobody has, we do."""
+        """Shut the transport both ways. Whoever reads or writes finishes when it leaves; if nobody does, we do."""
         try:
             with self._lock:
                 if self._state == CLOSED:
@@ -261,7 +264,7 @@ class Lifecycle(EventTarget, Port):
             timer.cancel()
         if self._registry is not None:
             self._registry.pop(self, None)
-        happenings = [*self._happenings, (self._messages_decoded(), self._close_event())]
+        happenings = [*self._happenings, (self._messages_decoded(), CloseEvent(*self._ending()))]
         # In one statement: whatever interrupts, CLOSED comes with its event, once.
         self._state, self._happenings = CLOSED, happenings
         self._release_if_free()
@@ -272,10 +275,10 @@ class Lifecycle(EventTarget, Port):
         if self._transport is not None and not self._released:
             self._transport.shutdown()
 
-    def _close_event(self) -> CloseEvent:
+    def _ending(self) -> tuple[int, str, bool]:
+        """Code, reason and wasClean, as far as they are known."""
         code = 1006 if self.close_code is None else self.close_code
-        clean = self._close_received and self._close_sent
-        return CloseEvent(code, self.close_reason, clean)
+        return code, self.close_reason, self._close_received and self._close_sent
 
     def _release_if_free(self) -> None:
         """With the state lock: give the descriptor back, once, when CLOSED and nobody is in the transport."""
@@ -298,8 +301,7 @@ class Lifecycle(EventTarget, Port):
 
     def _closed_error(self) -> ConnectionClosed:
         """What a call on a closing or closed connection raises, with the code known so far."""
-        code = 1006 if self.close_code is None else self.close_code
-        error = ConnectionClosed(code, self.close_reason, self._close_received and self._close_sent)
+        error = ConnectionClosed(*self._ending())
         if isinstance(self._failure, (ProtocolError, ConnectionError)):
             error.__cause__ = self._failure
         return error
@@ -337,7 +339,7 @@ class Lifecycle(EventTarget, Port):
         self._attendant.attend(self._reference)
 
     def _attend_end(self) -> None:
-        """It is about to end: have the attendant look at it now, unless somebody is to read it anyway."""
+        """A hook: it is about to end, so have the attendant look at it soon."""
         self._attend()
 
     def _arm(self, poller: Poller, events: int) -> None:

@@ -110,11 +110,11 @@ def _listen_all(
             listeners.append(_listen(runtime, family, address, backlog, reuse_port))
         except OSError as error:
             if listeners and port == 0 and error.errno == errno.EADDRINUSE:
-                close_all(listeners)
+                close_listeners(listeners)
                 return []
             # A machine without IPv6 still listens on "all addresses".
             if not (listeners and optional_rest and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)):
-                close_all(listeners)
+                close_listeners(listeners)
                 raise
     return listeners
 
@@ -136,7 +136,7 @@ def _listen(runtime: Runtime, family: int, address: Any, backlog: int, reuse_por
     return sock
 
 
-def close_all(listeners: list[socket.socket]) -> None:
+def close_listeners(listeners: list[socket.socket]) -> None:
     for listener in listeners:
         listener.close()
 
@@ -224,7 +224,7 @@ class Acceptor:
     def disinherit(self) -> None:
         """In the child of a fork: leave accepting to the parent."""
         self._stopping = True
-        close_all(list(self._listeners.values()))
+        close_listeners(list(self._listeners.values()))
         if self._poller is not None:
             self._poller.disinherit()
 
@@ -303,12 +303,3 @@ def stop_signals(stop: Callable[[], None]) -> Iterator[list[int]]:
         yield came
     finally:
         restore()
-
-def check_cpu(cpu: int | None) -> None:
-    """ValueError for a CPU that threads cannot be kept on."""
-    if cpu is None:
-        return
-    if not hasattr(os, "sched_setaffinity"):
-        raise ValueError("cpu: this system cannot keep a thread on one CPU")
-    if cpu not in os.sched_getaffinity(0):
-        raise ValueError(f"cpu must be one of {sorted(os.sched_getaffinity(0))}, not {cpu!r}")

@@ -70,8 +70,9 @@ class Outgoing(Control):
         fragments as it yields (RFC 6455 section 5.4). `binary` overrides. `fin=False` leaves the message open: the
         next `send` continues it. `compress` overrides the threshold. `mask=False` leaves a client's frame unmasked.
 
-        Raises TypeError for other data, InvalidStateError while CONNECTING, ConnectionClosed while CLOSING or
-        CLOSED, TimeoutError after `timeout` seconds: the connection is then dropped if a frame was cut short.
+        Raises TypeError for other data, ValueError for text that is not Unicode, RuntimeError inside an iterable that
+        is being sent, InvalidStateError while CONNECTING, ConnectionClosed while CLOSING or CLOSED, TimeoutError after
+        `timeout` seconds: the connection is then dropped if a frame was cut short.
         """
         if timeout is not None:
             check_timeout(timeout)
@@ -205,7 +206,10 @@ class Outgoing(Control):
                 raise
 
     def _send_rest(self, role: object, size: int, timeout: float | None) -> bool:
-        """As the writer, for `_send_alone`: of a frame of `size` bytes the kernel did not take all; it is in `_out`."""
+        """As the writer, for `_send_alone`: of a frame of `size` bytes the kernel did not take all; it is in `_out`.
+
+        True, which is what `_send_alone` answers.
+        """
         deadline = deadline_after(timeout)
         cut = True
         try:

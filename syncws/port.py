@@ -21,7 +21,7 @@ __all__ = ["UNTOUCHED", "Port", "message_event", "new_lock"]
 
 _port: Any = None
 if COMPILED:
-    with contextlib.suppress(ImportError):  # a system that has no such sockets
+    with contextlib.suppress(ImportError):  # it was not built
         _port = importlib.import_module("._port", __package__)
 
 #: in the first byte of a buffer: nothing was read into it, for no frame begins so

@@ -149,11 +149,6 @@ class Receiver:
         self._trusted = 0
 
     @property
-    def mid_frame(self) -> bool:
-        """Whether a frame has begun and is not complete."""
-        return bool(self._remaining or self._kept)
-
-    @property
     def wanted(self) -> int:
         """Payload bytes still missing of the data frame being read, 0 between frames."""
         return self._remaining

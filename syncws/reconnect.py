@@ -26,13 +26,12 @@ from .attendant import attendant_of
 from .client import Socket, check_socket_class
 from .errors import HandshakeError, ProxyError
 from .options import check_count
-from .runtime import LOOK as SIGNAL_LOOK
-from .runtime import Runtime, current_runtime
+from .runtime import LOOK, Runtime, current_runtime
 
 logger = logging.getLogger("syncws")
 
 #: Seconds between two looks at whether `stop` is set.
-LOOK = 0.1
+STOP_LOOK = 0.1
 #: Seconds the peer has to answer our Close before the connection is dropped.
 GRACE = 1.0
 
@@ -211,7 +210,7 @@ class _Guard:
         """Sleep, or until `stop` is set."""
         deadline = time.monotonic() + seconds
         while not self.stopped() and (left := deadline - time.monotonic()) > 0:
-            self._runtime.sleep(min(left, SIGNAL_LOOK if self._stop is None else LOOK))
+            self._runtime.sleep(min(left, LOOK if self._stop is None else STOP_LOOK))
 
     def watch(self, ws: Socket) -> None:
         """End this socket once `stop` is set, whoever is in it."""
@@ -223,7 +222,7 @@ class _Guard:
         self._ws = None
 
     def _look_later(self, ws: Socket) -> None:
-        attendant_of(self._runtime).call_at(time.monotonic() + LOOK, partial(self._look, ws))
+        attendant_of(self._runtime).call_at(time.monotonic() + STOP_LOOK, partial(self._look, ws))
 
     def _look(self, ws: Socket) -> None:
         """On the attendant."""

@@ -261,7 +261,7 @@ class Poller:
         self._bell, self._clapper = os.pipe()
         for descriptor in (self._bell, self._clapper):
             os.set_blocking(descriptor, False)
-        self._epoll.register(self._bell, select.EPOLLIN if hasattr(select, "EPOLLIN") else READ)
+        self.keep(self._bell)
         self._waiter = runtime.waiter(self._epoll.fileno())
         self._runtime = runtime
         self._ringing: deque[None] = deque()  # one for each `ring` under way
@@ -273,7 +273,7 @@ class Poller:
         self._epoll.register(descriptor, READ)
 
     def arm(self, descriptor: int, events: int) -> None:
-        events |= _ONE_SHOT
+        events |= select.EPOLLONESHOT
         try:
             self._epoll.modify(descriptor, events)
         except FileNotFoundError:
@@ -337,8 +337,6 @@ class Poller:
         close(bell)
         close(clapper)
 
-
-_ONE_SHOT = getattr(select, "EPOLLONESHOT", 1 << 30)
 
 THREADS = Runtime()
 

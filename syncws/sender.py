@@ -25,7 +25,7 @@ _KEYS = 256
 class Sender:
     """Turns messages into the buffers to write, in order; remembers only an unfinished message.
 
-    Neither method may be called from two threads at once: the order of calls is the order on the wire.
+    No two calls at once: their order is the order on the wire.
     """
 
     __slots__ = ("_compressing", "_deflater", "_generate_mask", "_keys", "_masked", "_next_key", "_open", "_threshold")

@@ -18,20 +18,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .admission import Admission, Handler, HandshakeSocket, Verifier, let_change, listed, listed_subprotocols, refuse
-from .arrivals import Arrivals
+from .arrivals import Arrivals, check_cpu
 from .attendant import attendant_of, owners
 from .awaiting import is_inside_one
 from .broadcast import Broadcast
 from .buffers import Data
 from .client import Socket, check_socket_class
-from .closeall import end_all
+from .closeall import GRACE, end_all
 from .doorway import Doorway
 from .errors import HandshakeError
 from .events import EventTarget
 from .exchange import Request, Response
 from .frames import encode_close
 from .handshake_server import Selector
-from .listen import check_cpu, stop_signals
+from .listen import stop_signals
 from .options import ConnectionOptions, Options, check_bool, check_count, check_timeout
 from .reception import Reception
 from .runtime import LOOK, Condition, Runtime, current_runtime, deadline_after
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("syncws")
 
 _HURRY = 1.0  # seconds that clients have to answer the Close after Ctrl-C or SIGTERM
-_GRACE = 0.5  # seconds for connections to be gone that were terminated
 _UNFINISHED = 128  # handshakes beyond max_connections that may be under way
 _Self = TypeVar("_Self", bound="Server")
 
@@ -67,6 +66,7 @@ class Server(EventTarget):
     another host; a list of origins allows those; None any. verify_client: `(info) -> bool or Response`, info has
     `origin secure request`. protocols: subprotocols in the order of our preference. select_subprotocol:
     `(offered, request) -> str or None` instead. client_tracking: keep `clients`. max_connections: beyond it 503.
+    backlog: connections that the system keeps until we accept them. reuse_port: several processes may have one port.
     max_backlog: bytes of broadcasts that may wait for a slow client, beyond it 1013. max_header_size: bytes of the
     request head, beyond it 431. ssl: an `ssl.SSLContext`. cpu: keep the connections' threads on this CPU.
     socket_class: a subclass of `Socket`. legacy: take clients of hixie-76, too. Further options: as for `Socket`, with
@@ -216,12 +216,12 @@ class Server(EventTarget):
 
         request: as it was read. sock: connected, of any kind; it is closed. head: bytes read behind the request.
         accept: called instead of the server's own. A client that is not let in gets its refusal. TypeError for what is
-        of the wrong kind; the socket is then as it was.
+        of the wrong kind, ValueError for a socket that is closed or was given before; it is then as it was.
         """
         return self._doorway.sock(request, sock, head, accept)
 
     def start(self: _Self) -> _Self:
-        """Accept in the background. Once only; RuntimeError after `close`."""
+        """Accept in the background; once more does nothing. RuntimeError after `close`, or without a thread."""
         with self._lock:
             if self._closing:
                 raise RuntimeError("the server is closed")
@@ -240,7 +240,7 @@ class Server(EventTarget):
         return self
 
     def serve_forever(self) -> None:
-        """Accept, and return when the server is closed: by `close`, or cleanly by Ctrl-C or SIGTERM."""
+        """Accept, and return when it is closed: by `close`, or cleanly by Ctrl-C or SIGTERM. Raises as `start` does."""
         try:
             with stop_signals(self._source.interrupt) as came:
                 self.start()
@@ -266,7 +266,7 @@ class Server(EventTarget):
         check_timeout(timeout)
         if clients not in ("close", "terminate", "leave"):
             raise ValueError(f"clients must be close, terminate or leave, not {clients!r}")
-        patience = self._admission.options.close_timeout + _GRACE if timeout is None else timeout
+        patience = self._admission.options.close_timeout + GRACE if timeout is None else timeout
         deadline = deadline_after(patience)
         with self._closing_by_call():
             self._stop_listening()
@@ -366,7 +366,7 @@ class Server(EventTarget):
         late = [ws for ws in sockets if not ws._await_told(deadline, inside=inside, patient=False)]
         for ws in late:
             ws.terminate()
-        deadline = deadline_after(_GRACE)
+        deadline = deadline_after(GRACE)
         busy = sum(not ws._await_told(deadline, inside=inside) for ws in late)
         if busy:
             logger.warning("%d connections are closed, but listeners of theirs have not returned", busy)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from .attach import Attachment
 from .doorway import Doorway
 from .exchange import Request
-from .listen import Acceptor, close_all, listen
+from .listen import Acceptor, close_listeners, listen
 from .runtime import Runtime
 
 Ended = Callable[[], None]
@@ -95,7 +95,7 @@ class Listening:
     def _leave(self) -> None:
         # In this order: the number of a file that is gone may be that of another's at once.
         self._unlink()
-        close_all(self._listeners)
+        close_listeners(self._listeners)
 
 
 class _Passive:
@@ -154,8 +154,11 @@ class Fed(_Passive):
 
 def check_place(port: object, unix: object, sock: object, server: object, no_server: bool) -> None:
     """TypeError unless there is exactly one."""
-    if sum(place is not None for place in (port, unix, sock, server)) + bool(no_server) != 1:
-        raise TypeError("exactly one of port, unix, sock, server and no_server must be given")
+    places = {"port": port, "unix": unix, "sock": sock, "server": server, "no_server": no_server or None}
+    given = [name for name, place in places.items() if place is not None]
+    if len(given) != 1:
+        came = " and ".join(given) or "none"
+        raise TypeError(f"exactly one of {', '.join(places)} must be given, not {came}")
 
 
 def check_unused(**arguments: object) -> None:

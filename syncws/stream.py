@@ -235,8 +235,7 @@ class RawFile(io.RawIOBase):
     def _check_end(self) -> None:
         ws, sharing = self.ws, self.sharing
         if sharing.wrote and not sharing.told and ws.close_code not in _COMPLETE:
-            sharing.told = True
-            raise BrokenStream(ws.close_code, ws.close_reason)
+            raise self._broken(ws._closed_error())
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is None:

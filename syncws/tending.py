@@ -40,7 +40,7 @@ class Tended(Awaiting):
         with self._lock:
             if self._state == CLOSED and self._happenings:
                 return 0  # a close that hesitates, or did so a moment ago: the next tick sees to it
-            events = self._answer(self._events_wanted())
+            events = self._let_go_if_none(self._events_wanted())
             more = self._holds_more()
         if more:
             self._attend()  # at once, when the others have had their turn
@@ -54,10 +54,10 @@ class Tended(Awaiting):
             events = self._events_wanted() or 0
             if events & WRITE:
                 return events
-            return self._answer(None if self._reader is not None else 0)
+            return self._let_go_if_none(None if self._reader is not None else 0)
 
-    def _answer(self, events: int | None) -> int | None:
-        """With the state lock."""
+    def _let_go_if_none(self, events: int | None) -> int | None:
+        """With the state lock: what the attendant is answered; None also means that it watches us no longer."""
         if events is None:
             self._watched = False
         return events

@@ -23,14 +23,13 @@ from .runtime import LOOK, READ, WRITE, Runtime, hears_signals, is_past, remaini
 Buffer = bytes | bytearray | memoryview
 Out = list[Buffer]
 
-# Without this flag (Windows) the socket itself is made non-blocking and every read waits first.
-_DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+_DONT_WAIT = int(socket.MSG_DONTWAIT)
 _PEEK = int(socket.MSG_PEEK | _DONT_WAIT)
 _MOST_BUFFERS = 64  # for one sendmsg; the system's limit (IOV_MAX) is at least 16, 1024 on Linux
 _LOOK = struct.pack("ll", 0, int(LOOK * 1e6))  # a struct timeval, for one call that waits in the system
 # Greenlets: seconds that one may go on reading without waiting before the others get their turn.
 _FAIR_SHARE = 0.005
-_STUFFED = 8  # the part of a receive buffer; what the kernel needs for itself counts in it, too
+_STUFFED = 8  # stuffed from an eighth of the receive buffer on: what the kernel needs for itself counts in it, too
 _QUEUE_NAP = 0.02  # seconds until a full queue is tried again
 
 
@@ -49,7 +48,7 @@ class Transport:
     def __init__(self, runtime: Runtime, sock: socket.socket) -> None:
         self._runtime = runtime
         self._sock = runtime.adopt(sock)
-        self._waits_in_kernel = self._may_wait_in_kernel and runtime.may_block and _DONT_WAIT != 0
+        self._waits_in_kernel = self._may_wait_in_kernel and runtime.may_block
         self._sock.setblocking(self._waits_in_kernel)
         self._looks = False
         self._waiter = runtime.waiter(self._sock.fileno())
@@ -82,7 +81,7 @@ class Transport:
     @property
     def short_descriptor(self) -> int:
         """The descriptor, if what is written to it goes to the peer as it is, without waiting; else -1."""
-        return self._sock.fileno() if _DONT_WAIT else -1
+        return self._sock.fileno()
 
     def addresses(self) -> tuple[Any, Any]:
         """The peer's address and ours; None for one that cannot be told any more."""

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from .admission import Admission, Handler, Verifier, listed, listed_subprotocols
+from .admission import SETTLED, Admission, Handler, Verifier, listed, listed_subprotocols
 from .client import Socket, check_socket_class
 from .doorway import Doorway
 from .exchange import Request, Response
@@ -25,15 +25,7 @@ if TYPE_CHECKING:
 
 #: hosts that work with reservations, see docs/upgrade.md
 RESERVED_HOSTS = ("gunicorn-sync", "waitress")
-_HANDSHAKES_OWN = (
-    "connection",
-    "content-length",
-    "sec-websocket-accept",
-    "sec-websocket-extensions",
-    "sec-websocket-protocol",
-    "transfer-encoding",
-    "upgrade",
-)
+_HANDSHAKES_OWN = frozenset(name.lower() for name in SETTLED)
 
 
 class Upgrade:

@@ -119,7 +119,7 @@ def split_host(text: str) -> tuple[str, int | None]:
     address, name, digits = match.groups()
     port = int(digits) if digits else None
     if port is not None and port > 65535:
-        raise ValueError("the port must not be over 65535")
+        raise ValueError(f"the port must not be over 65535: {port}")
     return (str(IPv6Address(address)) if address else _host_name(name)), port
 
 

@@ -169,9 +169,9 @@ class Way:
         except (OSError, HandshakeError) as error:
             if self._owner._aborted:
                 raise ConnectionAbortedError(CALLED_OFF) from error
-            if isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) and error.errno is None:  # ours, and not the system's
                 url = self._plan.question.address.url
-                raise TimeoutError(f"{url} was not open within {self._timeout} s: {error}") from error
+                raise TimeoutError(f"{url} was not open within {self._timeout:g} s: {error}") from error
             raise
 
     # -- to the server --------------------------------------------------------------------------------------------

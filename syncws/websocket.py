@@ -75,11 +75,22 @@ class Connection(Tended):
     # -- the door ------------------------------------------------------------------------------------------------
 
     def _open(self, opening: Opening) -> None:
-        """CONNECTING to OPEN. Raises OSError if that cannot be; HandshakeError leaves the transport to the caller.
+        """CONNECTING to OPEN. Raises OSError if that cannot be.
 
-        After any other the transport `is_taken`, or is not.
+        After a HandshakeError the transport is the caller's again; after any other `is_taken` says whose it is.
         """
         self._equip(opening)
+        try:
+            self._become_open(opening)
+            self._start_keepalive()
+            self._watch()
+            self._ensure_loop()
+            self._told()
+        except BaseException:
+            self._abort("the handshake failed")
+            raise
+
+    def _become_open(self, opening: Opening) -> None:
         role = object()
         try:
             with self._lock:
@@ -115,10 +126,6 @@ class Connection(Tended):
             except BaseException:
                 self._bail(role)
                 raise
-        self._start_keepalive()
-        self._watch()
-        self._ensure_loop()
-        self._told()
 
     def _disown(self) -> None:
         """Refused at the last moment: CLOSED, and the transport is the caller's again."""

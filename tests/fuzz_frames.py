@@ -133,7 +133,7 @@ class Fuzz:
             expected, got = first.feed(chunk), second.feed(chunk)
             if expected or got:
                 same(described(expected), described(got))
-            same((first.mid_frame, first.wanted), (second.mid_frame, second.wanted))
+            same((first.between, first.wanted), (second.between, second.wanted))
             start = stop
 
     def decoders(self) -> None:

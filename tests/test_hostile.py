@@ -387,8 +387,8 @@ def test_a_unix_socket_with_a_full_queue_is_waited_for(tmp_path: Path) -> None:
 def test_a_servers_file_is_gone_before_it_stops_to_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s"
     seen: list[bool] = []
-    close_all = sources.close_all
-    monkeypatch.setattr(sources, "close_all", lambda listeners: (seen.append(path.exists()), close_all(listeners)))
+    close = sources.close_listeners
+    monkeypatch.setattr(sources, "close_listeners", lambda listeners: (seen.append(path.exists()), close(listeners)))
     with Server(world.echo, unix=path):
         assert path.exists()
     assert seen == [False]

@@ -386,3 +386,26 @@ def test_a_client_that_does_not_answer_that_holds_up_nobody_for_long(pair):
 
     serving = world.spawn(run)
     serving.result(3)
+
+
+STEPS = ("client.Socket._start_keepalive", "client.Socket._ensure_loop", "doorway.serve")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_interrupted_between_the_101_and_the_session_the_server_says_no_more(pair, step, monkeypatch):
+    sockets: list[Any] = []
+
+    def interrupt(ws: Any, *_: Any, **__: Any) -> None:
+        sockets.append(ws)
+        raise Unwound
+
+    monkeypatch.setattr(f"syncws.{step}", interrupt)
+    with pytest.raises(Unwound):
+        upgrade(world.echo)(environ_of() | {"syncws.takeover": (pair[0], b"")}, Answer())
+    with pytest.raises(OSError):
+        pair[0].sendall(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
+    sockets[0].terminate()
+    peer = Peer(pair[1], client=True)
+    peer.read_head()
+    peer.expect_end()
+    peer.close()

@@ -276,7 +276,7 @@ def test_nothing_is_read_after_the_end(wire: str) -> None:
     receiver.feed(bytes.fromhex(wire))
     for chunk in (b"", frame(TEXT, b"x"), b"\xff"):
         assert receiver.feed(chunk) == []
-    assert not receiver.mid_frame
+    assert receiver.wanted == 0
 
 
 def test_failure_tells_the_close_code() -> None:
@@ -296,7 +296,7 @@ def test_wanted_is_what_the_payload_lacks() -> None:
     states = []
     for byte in bytewise(frame(BINARY, b"abc", key=KEY) + frame(PING, b"p", key=KEY)):
         receiver.feed(byte)
-        states.append((receiver.wanted, receiver.mid_frame))
+        states.append((receiver.wanted, not receiver.between))
     header = [(0, True)] * 5
     assert states == [*header, (3, True), (2, True), (1, True), (0, False), *header, (0, True), (0, False)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from peer import CLOSE, TEXT, Peer, accept_of, close_payload, frame
 from world import PATIENCE, Socket, eventually, raw_listener, sleep, spawn
 
 import syncws
+from syncws.way import Way
 from syncws.websocket import Connection
 
 # -- the two constructors ----------------------------------------------------------------------------------------
@@ -220,6 +222,16 @@ def test_late_listeners_learn_of_a_failure() -> None:
 
 
 # -- nobody there, or too slow -----------------------------------------------------------------------------------
+
+
+def test_a_time_out_of_the_systems_is_not_called_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def time_out(*_: Any) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(Way, "_reach", time_out)
+    with pytest.raises(TimeoutError) as caught:
+        Socket("ws://127.0.0.1:9/", handshake_timeout=None)
+    assert str(caught.value) == f"[Errno {errno.ETIMEDOUT}] Connection timed out"
 
 
 def test_a_refused_connection_is_an_os_error() -> None:

@@ -464,7 +464,7 @@ def test_an_end_that_the_peer_does_not_agree_to_is_told_to_the_writer(code: int,
         peer.end()
         with pytest.raises(syncws.BrokenStream) as caught:
             file.close()
-        assert caught.value.code == code
+        assert (caught.value.code, caught.value.wasClean) == (code, True)
         assert file.closed
         file.close()
 
