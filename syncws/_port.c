@@ -72,8 +72,11 @@ static PyObject *store(Port *self, const Module *module, PyObject *messages, int
         return Py_NewRef(PyList_GET_ITEM(messages, 0));
     }
     if (open_inbox(self, module) < 0) return NULL;
+    /* With the lock, for an event is told by the difference of the two. */
+    int guarded = guard(self, module);
     PyObject *done = PyObject_CallMethodOneArg(self->inbox, module->extend, messages);
     self->decoded += count;
+    if (guarded) unguard(self);
     if (done == NULL || !wanted) return done;
     Py_DECREF(done);
     PyObject *first = PyObject_CallMethodNoArgs(self->inbox, module->popleft);
@@ -228,7 +231,10 @@ static PyObject *port_send_alone(PyObject *object, PyTypeObject *class, PyObject
     if (opcode == TEXT && PyUnicode_GET_LENGTH(data) > MOST_SENT) Py_RETURN_FALSE;
     if (opcode == TEXT && !PyUnicode_IS_COMPACT_ASCII(data)) {
         data = encoded = PyUnicode_AsUTF8String(data);
-        if (encoded == NULL) return NULL;
+        if (encoded == NULL) {
+            PyErr_Clear(); /* the long way says so, unless there is worse to be said */
+            Py_RETURN_FALSE;
+        }
     }
     const char *payload = NULL;
     Py_ssize_t length = MOST_SENT + 1;

@@ -6,6 +6,7 @@ its charges by `Charge` alone, and weakly, so that a connection nobody holds any
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -207,7 +208,8 @@ class Attendant:
                 self._watched.add(reference)  # what comes does not make its descriptor ready, or may not
         except Exception:
             logger.exception("tending a connection failed; it is dropped")
-            charge._abort("an internal error")
+            with contextlib.suppress(Exception):  # no memory, say; the others are to be looked at all the same
+                charge._abort("an internal error")
 
     def _arm(self, charge: Charge, reference: weakref.ref[Charge], events: int) -> None:
         descriptor = charge._descriptor

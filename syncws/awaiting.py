@@ -34,9 +34,10 @@ class Awaiting(Dispatching):
         """
         check_timeout(timeout)
         deadline = deadline_after(timeout)
-        with self._lock:
-            self._waits_closed += 1
+        waits = 0
         try:
+            with self._lock:
+                waits = self._waits_closed = self._waits_closed + 1
             self._act_on_verdict(jump=not self._has_listeners("message"))
             if self._is_dispatching():
                 return self._wait_inside(deadline)
@@ -46,7 +47,7 @@ class Awaiting(Dispatching):
             return self._wait_outside(deadline)
         finally:
             with self._lock:
-                self._waits_closed -= 1
+                self._waits_closed -= waits > 0
             self._ensure_loop()
             self._told()  # what came when we had looked for the last time, and were still the looper
 
@@ -115,15 +116,23 @@ class Awaiting(Dispatching):
     # -- for a server --------------------------------------------------------------------------------------------
 
     def _reside(self) -> None:
-        """On a server connection's own thread, after accept(): stay until all is told, if no other loops."""
+        """On a server connection's own thread, after accept(): stay until all is told, if no other loops.
+
+        What ends more than a listener, as a KeyboardInterrupt does, goes on.
+        """
         role = object()
-        with self._lock:
-            self._home = None
-            self._resides = True
-            if self._looper is not None or self._done:
-                return
-            self._looper = role
-        self._survive(self._loop, role)
+        try:
+            with self._lock:
+                self._home = None
+                self._resides = True
+                if self._looper is not None or self._done:
+                    return
+                self._looper = role
+            self._loop(role)
+        finally:
+            if self._looper is role:  # interrupted between the taking and the loop
+                self._bail(role)
+            self._told()
 
     def _await_told(self, deadline: float | None, *, inside: bool = False, patient: bool = True) -> bool:
         """As `wait_closed`, but for a server, which neither reads nor runs listeners itself.

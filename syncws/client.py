@@ -144,10 +144,9 @@ class Socket(Connection):
         with self._lock:
             if self._state != CLOSED:
                 self._failure = ConnectionAbortedError(str(error))
-                self._aborted = True
+                self._mark_aborted("")  # somebody may use it already, and leaves now
                 self._state = CLOSING
-                if not self._conclude_if_due():
-                    self._shutdown()  # somebody uses it already, and leaves now
+                self._conclude_if_due()
             if self._close_fired:
                 self._happenings.clear()
                 self._done = True

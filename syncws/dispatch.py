@@ -182,17 +182,22 @@ class Dispatching(Incoming):
 
     def _ensure_loop(self) -> None:
         """See to it that a connection with message listeners has a thread that reads for them."""
-        role = None
-        with self._lock:
-            if not self._needs_loop():
-                return
-            if self._home is None:
-                role = self._looper = object()
-        if role is None:
-            self._listened_at = time.monotonic()
-            self._watch()
-        else:
-            self._spawn_loop(role)
+        role = object()
+        try:
+            with self._lock:
+                if not self._needs_loop():
+                    return
+                if self._home is None:
+                    self._looper = role
+            if self._looper is role:
+                self._spawn_loop(role)
+            else:
+                self._listened_at = time.monotonic()
+                self._watch()
+        except BaseException:
+            if self._looper is role:  # interrupted before it could begin
+                self._bail(role)
+            raise
 
     def _needs_loop(self) -> bool:
         """With the state lock."""
@@ -206,7 +211,8 @@ class Dispatching(Incoming):
         try:
             self._runtime.spawn("syncws-reader", self._survive, self._loop, role)
         except RuntimeError:
-            self._looper = None
+            with self._lock:
+                self._looper = None
             logger.error("no thread to read for the listeners of a connection, trying again")
             self._watch()
 
@@ -343,8 +349,8 @@ class Dispatching(Incoming):
 
     def _loop(self, role: object, deadline: float | None = None) -> bool:
         """As the looper: read, tell, read again, until all is told. False at the deadline."""
-        self._heed_signals()
         try:
+            self._heed_signals()
             while True:
                 self._tell_all()
                 if self._done:

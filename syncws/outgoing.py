@@ -16,7 +16,7 @@ from .errors import ConnectionClosed
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
-from .runtime import READ, WRITE, Lock, deadline_after, in_time, is_past, remaining
+from .runtime import READ, Lock, deadline_after, in_time, is_past, remaining
 from .transport import Transport
 
 #: corked bytes that leave all the same: more in one write gains nothing
@@ -193,7 +193,7 @@ class Outgoing(Control):
             cut = False
             raise
         except OSError as error:
-            if deadline is not None and isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) and error.errno is None:  # ours, and not the system's
                 cut = framed
                 raise
             cut = False
@@ -218,7 +218,7 @@ class Outgoing(Control):
             self.bytes_sent += size
             cut = False
         except OSError as error:
-            if deadline is not None and isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) and error.errno is None:  # ours, and not the system's
                 raise
             cut = False
             self._sending_failed(error)
@@ -357,11 +357,13 @@ class Outgoing(Control):
 
     def _wait_for_room(self, transport: Transport, deadline: float | None) -> bool:
         """As the writer: wait until writing may go on (True), or the deadline; reads meanwhile if nobody else does."""
+        # Not for long: somebody else may read what we wait for, or the end, or room may come in the inbox, and no
+        # descriptor shows that.
         left = remaining(deadline)
+        left, events = TICK if left is None else min(left, TICK), transport.write_events
         if not self._reads_for_writer():
-            # Somebody reads, or the inbox is full: no descriptor shows when that is over.
-            return bool(transport.wait(WRITE, TICK if left is None else min(left, TICK)))
-        ready = READ if transport.holds_data() else transport.wait(READ | WRITE, left)
+            return bool(transport.wait(events, left))
+        ready = READ if transport.holds_data() else transport.wait(READ | events, left)
         if ready & READ:
             self._read_for_others(object())
-        return bool(ready & WRITE)
+        return bool(ready & events)

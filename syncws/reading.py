@@ -7,6 +7,7 @@ verdict, and nothing more is read until it was acted on. RFC 6455 section 5.5.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -179,8 +180,9 @@ class Reading(Posting):
         """As the reader: what came, where it belongs."""
         self._between = self._receiver.between
         if self._receiver.only_messages:
-            self._open_inbox().extend(items)
-            self._decoded += len(items)
+            with self._lock:  # for an event is told by the difference of the two
+                self._open_inbox().extend(items)
+                self._decoded += len(items)
         else:
             self._sort(items)
 
@@ -196,8 +198,9 @@ class Reading(Posting):
         for item in items:
             kind = item[0]
             if kind in (TEXT, BINARY):
-                self._open_inbox().append(item)
-                self._decoded += 1
+                with self._lock:
+                    self._open_inbox().append(item)
+                    self._decoded += 1
             elif kind == FRAGMENT:
                 self._add_fragment(item)
             elif kind in (CLOSE, FAILURE):
@@ -286,11 +289,9 @@ class Reading(Posting):
     def _drop_overflow(self) -> None:
         """As the reader: when nobody will take them, messages beyond `max_queue` are dropped."""
         while self._drops_overflow() and len(self._inbox) > self._options.max_queue:
-            self._decoded -= 1
-            try:
+            with self._lock, contextlib.suppress(IndexError):  # the last one was taken in this moment
                 self._open_inbox().pop()
-            except IndexError:  # taken in the last moment
-                self._decoded += 1
+                self._decoded -= 1
 
     def _drops_overflow(self) -> bool:
         return (self._waits_closed > 0 or self._is_given_up()) and not self._has_listeners("message")

@@ -105,11 +105,11 @@ def serve(
     """The life of an open connection on the thread that is its own; returns when it is closed and all is told.
 
     What `before` or the handler raises is logged, and ends the connection with 1011, if it is `contained`. Anything
-    else ends it with 1001 and goes on, for it is to end more than this.
+    else, also if a listener is hit by it, ends it with 1001 and goes on, for it is to end more than this.
     """
     try:
         _ask_user(ws, handler, request, before, contained)
-        ws._reside()
+        _stay(ws, contained)
         ws._await_told(None)
     except BaseException:
         ws.close(1001)
@@ -142,3 +142,11 @@ def _ask_user(
     else:
         if ws._read_by_hand and not ws._has_listeners("message"):
             ws.close(1000)
+
+
+def _stay(ws: Socket, contained: type[BaseException]) -> None:
+    try:
+        ws._reside()
+    except contained as error:
+        logger.error("a listener raised %r: the connection is dropped", type(error).__name__)
+        ws.terminate()

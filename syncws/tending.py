@@ -54,7 +54,7 @@ class Tended(Awaiting):
             events = self._events_wanted() or 0
             if events & WRITE:
                 return events
-            return self._let_go_if_none(None if self._reader is not None else 0)
+            return self._let_go_if_none(None if self._reader is not None and not events else 0)
 
     def _let_go_if_none(self, events: int | None) -> int | None:
         """With the state lock: what the attendant is answered; None also means that it watches us no longer."""
@@ -146,7 +146,7 @@ class Tended(Awaiting):
         if self._verdict is not None or self._holds_more():
             return 0  # neither makes the descriptor ready: to be looked at again, whatever is to be written
         # A writer at work waits for itself, and says so if it leaves something.
-        events = WRITE if self._writer is None and self._has_unwritten() else 0
+        events = self._transport.write_events if self._writer is None and self._has_unwritten() else 0
         if self._reader is None:
             if self._has_room():
                 return events | READ

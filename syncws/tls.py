@@ -53,7 +53,10 @@ class TLSTransport(Transport):
         self._barren = 0  # bytes of ciphertext since there was data; the reader's
         self._holding = False  # data was decrypted, or can be, that the last read did not take
         self._ciphertext = bytearray(4096)
-        self._unsent: Out = []  # ciphertext that was not taken below; the writer's
+        # Guards what follows, and the order in which ciphertext leaves. `_lock` is taken under it, and whatever `below`
+        # has; never held while anything waits.
+        self._leaving = runtime.lock()
+        self._unsent: Out = []  # ciphertext that was not taken below
 
     def handshake(self, deadline: float | None) -> None:
         """The TLS handshake. Raises ssl.SSLError, TimeoutError, or ConnectionError at the end of the stream."""
@@ -102,6 +105,7 @@ class TLSTransport(Transport):
             if count is not None:
                 self._barren = 0
                 return count
+            self._answer()
             received = self._receive()
             if received is None:
                 return None
@@ -122,6 +126,13 @@ class TLSTransport(Transport):
             except ssl.SSLError:
                 # A close_notify, an end without one, or garbage: the end of what can be trusted.
                 return 0
+
+    def _answer(self) -> None:
+        """What the protocol has to say for itself, before more is waited for; to a renegotiation (TLS 1.2), say."""
+        if self.wants_to_write():
+            with contextlib.suppress(OSError):  # whoever writes next finds it, too
+                self._write_ciphertext()
+        self._read_events = READ | WRITE if self._unsent else READ
 
     def _receive(self) -> int | None:
         """Move ciphertext from below to the SSL object: the count, 0 at the end, None if nothing is there."""
@@ -148,18 +159,30 @@ class TLSTransport(Transport):
         while self._write_ciphertext():
             if not out:
                 return True
-            view = memoryview(out[0])[:_CHUNK]
-            with self._lock:
-                consume(out, self._tls.write(view))
+            if not self._encrypt(out):
+                self._answer()
+                self.write_events = READ
+                return False
+        self.write_events = WRITE
         return False
+
+    def _encrypt(self, out: Out) -> bool:
+        """Of the first of `out` as much as is encrypted at a time; False as long as the peer renegotiates."""
+        with self._lock:
+            try:
+                consume(out, self._tls.write(memoryview(out[0])[:_CHUNK]))
+            except ssl.SSLWantReadError:
+                return False
+            return True
 
     def _write_ciphertext(self) -> bool:
         """Write what the SSL object has ready; False when the kernel takes no more just now."""
-        with self._lock:
-            data = self._outgoing.read()
-        if data:
-            self._unsent.append(data)
-        return self._below.write(self._unsent)
+        with self._leaving:
+            with self._lock:
+                data = self._outgoing.read()
+            if data:
+                self._unsent.append(data)
+            return self._below.write(self._unsent)
 
     def wants_to_write(self) -> bool:
         with self._lock:
@@ -167,7 +190,11 @@ class TLSTransport(Transport):
         return ready or bool(self._unsent) or self._below.wants_to_write()
 
     def unsent(self) -> int:
-        return sum(map(len, self._unsent)) + self._below.unsent()
+        with self._leaving:
+            return sum(map(len, self._unsent)) + self._below.unsent()
+
+    def arrived(self, read: int) -> object:
+        return read, self.unread()  # of plaintext and ciphertext there is no sum
 
     def holds_data(self) -> bool:
         return self._holding or self._below.holds_data()

@@ -42,6 +42,8 @@ class Transport:
     is_taken = False
     #: what a read that found nothing waits for
     _read_events = READ
+    #: what a write that was not done waits for
+    write_events = WRITE
     #: whether a read may be one call that waits in the system, where there is such a thing
     _may_wait_in_kernel = True
 
@@ -187,6 +189,10 @@ class Transport:
             return 0
         return count[0]
 
+    def arrived(self, read: int) -> object:
+        """Another one whenever something has come; `read`: the bytes that were read from here so far."""
+        return read + self.unread()
+
     def is_stuffed(self) -> bool:
         """Whether a good part of what the kernel takes lies there unread: the peer may be unable to send more."""
         try:
@@ -260,7 +266,8 @@ def connect(
 ) -> Transport:
     """Open a TCP or unix connection. `make` wraps the socket before it connects, so that it can be shut meanwhile.
 
-    Raises OSError, or TimeoutError at `deadline`; `abandoned` is asked whether to go on waiting for a unix socket.
+    Raises OSError, or TimeoutError at `deadline`: whoever had it from `make` closes it. `abandoned` is asked whether to
+    go on waiting for a unix socket.
     """
     sock = runtime.native_socket()(family, socket.SOCK_STREAM)
     try:
@@ -268,11 +275,7 @@ def connect(
     except BaseException:
         sock.close()
         raise
-    try:
-        _await_connection(transport, address, deadline, abandoned)
-    except BaseException:
-        transport.close()
-        raise
+    _await_connection(transport, address, deadline, abandoned)
     return transport
 
 

@@ -226,7 +226,12 @@ class Way:
         return resolve(self._runtime, host, port, self._deadline, lambda: owner._aborted)
 
     def _connect(self, family: int, address: Any, deadline: float | None) -> Transport:
-        return connect(self._runtime, self._adopt, family, address, deadline, lambda: self._owner._aborted)
+        owner = self._owner
+        try:
+            return connect(self._runtime, self._adopt, family, address, deadline, lambda: owner._aborted)
+        except BaseException:
+            owner._let_go()  # under its lock: another thread may be about to shut it
+            raise
 
     def _adopt(self, sock: _socket.socket) -> Transport:
         return self._own(Transport(self._runtime, sock))

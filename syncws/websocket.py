@@ -69,7 +69,7 @@ class Connection(Tended):
     supports = MODERN.supports
     _framing: Framing = MODERN
     _deflate: Agreement | None = None
-    _life: tuple[Timer, int] | None = None  # the look at whether the peer lives, and what had come; the attendant's
+    _life: tuple[Timer, object] | None = None  # the look at whether the peer lives, and what had come; the attendant's
     _sharing: Sharing | None = None  # of the files of `makefile`; guarded by the state lock
 
     # -- the door ------------------------------------------------------------------------------------------------
@@ -255,16 +255,17 @@ class Connection(Tended):
             self._life[0].cancel()
         self._life = self._call_after(patience, Connection._check_life, received), received
 
-    def _check_life(self, received: int) -> None:
+    def _check_life(self, received: object) -> None:
         """On the attendant: the time for an answer is over."""
         if self._state == OPEN and self._arrived() == received and not self._is_stuffed():
             self._abort(f"keepalive: nothing came in {self._options.ping_timeout:g} s after a ping")
 
-    def _arrived(self) -> int:
-        """Bytes that have come so far, read or not."""
+    def _arrived(self) -> object:
+        """Another one whenever something has come, read or not."""
         with self._lock:
-            alive = not self._released and self._transport is not None
-            return self.bytes_received + (self._transport.unread() if alive and self._transport else 0)
+            if self._released or self._transport is None:
+                return None
+            return self._transport.arrived(self.bytes_received)
 
     def _is_stuffed(self) -> bool:
         """Whether so much waits to be read that nothing more might come, though the peer is well."""

@@ -339,15 +339,22 @@ class Unwound(BaseException):
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, Unwound])
-@pytest.mark.parametrize("where", ["handler", "listener-style"])
-def test_it_closes_with_1001_and_goes_on(pair, kind, where):
+@pytest.mark.parametrize("where", ["handler", "listener-style", "after the handler"])
+def test_it_closes_with_1001_and_goes_on(pair, kind, where, monkeypatch):
     released: list[int] = []
 
+    def hit(role: Any, deadline: Any) -> bool:
+        raise kind
+
     def accept(ws: Any, request: Any) -> None:
-        if where == "listener-style":
-            ws.onmessage = print
-        else:
+        if where == "handler":
             ws.recv()
+        else:
+            ws.onmessage = print
+        if where == "after the handler":
+            monkeypatch.setattr(type(ws), "_step", lambda ws, *arguments: hit(*arguments))
+            monkeypatch.setattr(type(ws), "_read_in_short", lambda ws, role: False)
+            return
         raise kind
 
     answer = Answer()

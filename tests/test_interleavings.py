@@ -12,9 +12,11 @@ from crowd import crowd
 from interposed import Interposed
 from pairs import Journal, connected, quick_ticks
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Peer, close_payload, frame
-from world import GREEN, PATIENCE, Event, Socket, eventually, raw_listener, serving, sleep, spawn, url_of
+from world import GREEN, PATIENCE, Event, Socket, eventually, raw_listener, serving, sleep, spawn, threads_only, url_of
 
 from syncws import CLOSED, CLOSING, CONNECTING, OPEN, ConnectionClosed, inbox
+from syncws.events import DataEvent, Entry
+from syncws.lifecycle import Role
 from syncws.runtime import THREADS, Poller
 from syncws.websocket import Connection
 
@@ -98,7 +100,7 @@ def test_the_answer_to_a_close_is_not_lost_to_another_who_reads_the_end(
             peer.end()
             assert peer.read().opcode == CLOSE
             assert ws.wait_closed(PATIENCE)
-            assert ws._close_event().wasClean
+            assert ws._ending() == (1000, "", True)
 
 
 def test_a_stream_does_not_end_before_its_last_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,3 +270,79 @@ def test_a_failure_is_told_before_it_is_closed_though_others_wait_for_a_message_
         assert ws.wait_closed(PATIENCE)
         assert (journal.told, journal.states) == (["error", "close"], [CLOSING, CLOSED])
         waiting.result()
+
+
+@threads_only
+@pytest.mark.usefixtures("unattended")
+def test_a_message_is_not_told_before_the_event_that_stands_before_it() -> None:
+    seen: list[str | None] = []
+
+    class Slow(inbox.Inbox):
+        def extend(self, messages: Any) -> None:
+            super().extend(messages)
+            looking.append(spawn(look))
+            sleep(0.1)
+
+    def look() -> None:
+        with ws._lock:
+            seen.append(ws._next())
+
+    looking: list[Any] = []
+    with connected() as (ws, peer):
+        ws._inbox = Slow()
+        ws._dispatcher = Role(None)  # who tells nothing yet
+        ws._listeners["message"] = (Entry(print),)
+        ws._happenings.append((0, DataEvent("pong", b"")))
+        peer.send_raw(frame(TEXT, b"first") + frame(TEXT, b"second"))
+        ws._read_once(object())
+        looking[0].result()
+        assert seen == ["event"]
+        ws._dispatcher = None
+
+
+@pytest.mark.parametrize("step", ["_spawn_loop", "_runtime"])
+def test_whoever_is_interrupted_while_a_thread_is_had_to_read_leaves_the_role(step: str, monkeypatch: Any) -> None:
+    def interrupt(*_: Any) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with connected() as (ws, _):
+        closed = Journal(ws, "close")
+        if step == "_runtime":
+            monkeypatch.setattr(type(ws._runtime), "spawn", interrupt)
+        else:
+            monkeypatch.setattr(Connection, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ws.onmessage = print
+        assert ws.wait_closed(PATIENCE)
+        assert closed.told == ["close"]
+
+
+def test_whoever_is_interrupted_as_it_begins_to_wait_for_the_end_waits_no_more() -> None:
+    def interrupt() -> None:
+        ws._lock = lock
+        raise KeyboardInterrupt
+
+    with connected(max_queue=2) as (ws, peer):
+        lock = ws._lock
+        ws._lock = Interposed(lock, after=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ws.wait_closed()
+        assert ws._waits_closed == 0
+        peer.send_raw(b"".join(frame(TEXT, b"%d" % number) for number in range(9)))
+        assert [ws.recv(PATIENCE) for _ in range(9)] == [str(number) for number in range(9)]
+
+
+def test_a_constructor_that_is_interrupted_when_all_is_open_leaves_no_connection() -> None:
+    class Hit(Socket):
+        def _open(self, opening: Any) -> None:
+            super()._open(opening)
+            raise KeyboardInterrupt
+
+    with raw_listener() as listener:
+        accepting = spawn(Peer.accept, listener)
+        with pytest.raises(KeyboardInterrupt):
+            Hit(f"ws://127.0.0.1:{listener.getsockname()[1]}/", onmessage=print)
+        peer = accepting.result()
+        peer.expect_end()
+        peer.close()

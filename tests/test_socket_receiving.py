@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pairs import SIDES, connected, quick_ticks, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload, frame
-from world import PATIENCE, eventually, spawn
+from world import PATIENCE, eventually, spawn, threads_only
 
 import syncws
 
@@ -341,3 +341,14 @@ def test_a_close_reason_that_is_not_utf_8_is_replaced_and_echoed_as_far_as_it_fi
         assert echoed.code == 1000
         assert 1 <= len(echoed.payload[2:]) <= 123
         assert replaced.startswith(echoed.payload[2:].decode())
+
+
+@threads_only
+def test_the_main_thread_hears_signals_in_recv_though_another_received_before() -> None:
+    with connected() as (ws, peer):
+        peer.send(TEXT, b"first")
+        assert spawn(ws.recv).result() == "first"
+        assert not ws._transport._looks
+        peer.send(TEXT, b"second")
+        assert ws.recv() == "second"
+        assert ws._transport._looks

@@ -457,3 +457,15 @@ def test_two_that_send_at_once_do_not_wait_for_each_other(attended: bool, reques
         ws.send(data, timeout=PATIENCE)
         assert len(ws.recv(PATIENCE)) == len(data)
         assert ws.recv(PATIENCE) == "done"
+
+
+@each_side
+def test_text_that_is_not_unicode_is_no_news_to_a_closed_connection(side: str) -> None:
+    with connected(side) as (ws, peer):
+        with pytest.raises(ValueError):
+            ws.send("\ud800")
+        ws.send("\u20ac")
+        assert peer.read().payload == "\u20ac".encode()
+        ws.terminate()
+        with pytest.raises(syncws.ConnectionClosed):
+            ws.send("\ud800")

@@ -121,3 +121,17 @@ def test_terminate_frees_a_blocked_sender(server_tls: Any, client_tls: Any) -> N
         with pytest.raises(ConnectionClosed):
             sending.result()
         assert time.monotonic() - began < 1.0
+
+
+def test_what_came_is_told_from_what_was_read_of_it(server_tls: Any, client_tls: Any) -> None:
+    """For the keepalive: a record of as many bytes as there are in a text that was read is not nothing."""
+    with connected(server_tls, client_tls) as (ws, peer):
+        transport = ws._transport
+        ws.pause()
+        peer.send(TEXT, b"x" * 20)
+        eventually(lambda: transport.unread() > 20)
+        length, waiting = transport.unread(), transport.arrived(0)
+        ws.resume()
+        assert ws.recv(world.PATIENCE) == "x" * 20
+        assert transport.unread() == 0
+        assert transport.arrived(length) != waiting

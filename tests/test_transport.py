@@ -16,6 +16,7 @@ from flaws import Flawed, failing
 from test_runtime import RUNTIME
 from world import eventually, spawn
 
+from syncws.attendant import attendant_of
 from syncws.runtime import READ, WRITE
 from syncws.tls import TLSTransport
 from syncws.transport import Transport, connect
@@ -299,16 +300,30 @@ def refuse(sock: Any) -> Any:
     raise ValueError("no")
 
 
-@pytest.mark.parametrize(
-    ("make", "error"),
-    [(refuse, ValueError), (plain, ConnectionRefusedError)],
-)
-def test_a_connection_that_fails_leaves_no_descriptor(make: Any, error: Any) -> None:
+def test_what_cannot_be_wrapped_leaves_no_descriptor() -> None:
+    before = count_descriptors()
+    with pytest.raises(ValueError):
+        connect(RUNTIME, refuse, _native.AF_INET, ("127.0.0.1", 9), time.monotonic() + 5, never)
+    assert count_descriptors() == before
+
+
+def test_a_connection_that_fails_is_whose_it_is_to_close() -> None:
     with world.raw_listener() as listener:
         address = listener.getsockname()
-    before = count_descriptors()
-    with pytest.raises(error):
+    made: list[Transport] = []
+
+    def make(sock: Any) -> Transport:
+        made.append(plain(sock))
+        return made[0]
+
+    with pytest.raises(ConnectionRefusedError):
         connect(RUNTIME, make, _native.AF_INET, address, time.monotonic() + 5, never)
+    assert made[0].descriptor >= 0
+    made[0].close()
+    attendant_of(RUNTIME)  # has descriptors of its own
+    before = count_descriptors()
+    with pytest.raises(ConnectionRefusedError):
+        world.Socket(f"ws://127.0.0.1:{address[1]}/")
     assert count_descriptors() == before
 
 
@@ -321,8 +336,9 @@ def test_a_connection_that_takes_too_long_is_a_timeout() -> None:
                 filler = stack.enter_context(_native.socket())
                 filler.setblocking(False)
                 filler.connect_ex(listener.getsockname())
+            attendant_of(RUNTIME)
             before, began = count_descriptors(), time.monotonic()
             with pytest.raises(TimeoutError):
-                connect(RUNTIME, plain, _native.AF_INET, listener.getsockname(), began + 0.3, never)
+                world.Socket(f"ws://127.0.0.1:{listener.getsockname()[1]}/", handshake_timeout=0.3)
             assert 0.3 <= time.monotonic() - began < 4
             assert count_descriptors() == before

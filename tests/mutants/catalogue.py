@@ -91,7 +91,7 @@ MUTANTS = (
     Mutant(
         "no-tls-lock",
         "two threads inside one SSL object",
-        (Edit("TLSTransport.__init__", "runtime.lock()", "contextlib.nullcontext()"),),
+        (Edit("TLSTransport.__init__", "self._lock = runtime.lock()", "self._lock = contextlib.nullcontext()"),),
         "test_stress_races.py -k ssl_object",
     ),
     Mutant(
