@@ -339,6 +339,7 @@ static PyMemberDef port_members[] = {
     MEMBER("_hub", T_OBJECT_EX, hub),
     MEMBER("_watcher", T_OBJECT_EX, watcher),
     MEMBER("_happenings", T_OBJECT_EX, happenings),
+    MEMBER("_reads_here", T_ULONG, reads_here),
     MEMBER("_between", T_BOOL, between),
     MEMBER("_max_payload", T_PYSSIZET, max_payload),
     MEMBER("_decoded", T_PYSSIZET, decoded),

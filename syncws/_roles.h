@@ -24,6 +24,7 @@ typedef struct {
     /* The reader's: */
     PyObject *buffer, *inbox, *happenings;
     PyObject *hub, *watcher; /* hub.wait(watcher) waits for data, among greenlets */
+    unsigned long reads_here; /* the thread that reads: another may be the main one, which is to hear signals */
     char between; /* the receiver is between two messages */
     Py_ssize_t max_payload, decoded, received;
     /* The writer's: */
@@ -84,6 +85,7 @@ static int may_begin(Port *self, Role role) {
         if (self->outbox != Py_None && !is_empty(self->outbox)) return 0;
         return self->writer == Py_None && self->message_owner == Py_None && self->plain && is_empty(self->out);
     }
+    if (!self->green && self->reads_here != PyThread_get_thread_ident()) return 0;
     if (self->reader != Py_None || !self->between || !is_empty(self->inbox) || !is_empty(self->happenings)) return 0;
     return self->buffer != NULL && PyByteArray_CheckExact(self->buffer) && PyByteArray_GET_SIZE(self->buffer) <= MOST_READ;
 }

@@ -8,7 +8,6 @@ RFC 6455 section 7.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from threading import get_ident
 from typing import Any
 
 from .errors import ConnectionClosed, ProtocolError
@@ -27,11 +26,10 @@ CLEAN_CODES = (1000, 1001, 1005)
 class Incoming(Reading):
     """`recv`, `recv_stream`, iteration, `pause` and `resume`."""
 
-    __slots__ = ("_hand", "_read_by_hand")
+    __slots__ = ("_read_by_hand",)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._hand = 0  # the thread that read last: another may be the main thread, which is to hear signals
         self._read_by_hand = False  # by `recv` or iteration, and nobody has listened to messages since
 
     # -- attributes ----------------------------------------------------------------------------------------
@@ -60,8 +58,6 @@ class Incoming(Reading):
         """
         if not self._read_by_hand:
             self._refuse_if_listened()
-        elif self._hand != get_ident():
-            self._heed_signals()
         message = None
         if timeout is not None:
             check_timeout(timeout)
@@ -82,12 +78,6 @@ class Incoming(Reading):
                 raise RuntimeError("recv() while there are message listeners: they get the messages")
             self._read_by_hand = True
         self._heed_signals()
-
-    def _heed_signals(self) -> None:
-        """By whoever begins to read, or takes a detour: the main thread hears a signal in spite of it."""
-        self._hand = get_ident()
-        if self._transport is not None:
-            self._transport.heed_signals()
 
     def __iter__(self) -> Iterator[Any]:
         """Messages, until a Close with 1000, 1001 or no code; another end raises ConnectionClosed."""

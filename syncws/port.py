@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .buffers import SMALL_BUFFER
@@ -58,6 +59,7 @@ class Port:
     _hub: Any  # among greenlets: `_hub.wait(_watcher)` waits for data
     _watcher: Any
     _happenings: list[Any]
+    _reads_here: int = 0  # the thread that reads: another may be the main thread, which is to hear signals
     _between: bool = False  # the receiver is between two messages
     _max_payload: int = 0
     _decoded: int = 0
@@ -88,6 +90,8 @@ class Port:
         try:
             with self._lock:
                 if not self._calm or self._reader is not None or not self._between or self._short_descriptor < 0:
+                    return None
+                if self._reads_here != get_ident():
                     return None
                 buffer = self._buffer
                 if self._green or self._inbox or self._happenings or len(buffer) > SMALL_BUFFER:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from .attendant import TICK
@@ -94,6 +95,9 @@ class Reading(Posting):
 
     def _read(self, timeout: float | None) -> bool:
         """As the reader: one read; what came is decoded and put where it belongs. False: nothing came in time."""
+        if self._reads_here != (here := get_ident()):
+            self._reads_here = here
+            self._heed_signals()
         gathering = self._receiver.gathering
         if gathering is not None and not self._draining:
             return self._read_payload(gathering, timeout)
@@ -118,6 +122,11 @@ class Reading(Posting):
         if count == 0:
             self._note_end()
         return count is not None
+
+    def _heed_signals(self) -> None:
+        """By whoever begins to read, or takes a detour: the main thread hears a signal in spite of it."""
+        if self._transport is not None:
+            self._transport.heed_signals()
 
     def _read_payload(self, gathering: Gathering, timeout: float | None) -> bool:
         """As the reader, in the middle of a large payload: one read, straight to its place."""
