@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from . import hixie76
 from .errors import USERS_ERRORS, HandshakeError
-from .events import EventTarget
+from .events import EventTarget, check_ran, check_runs
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import (
@@ -41,6 +42,7 @@ _READ_SIZE = 4096
 _LINGER = 1.0  # seconds a refused client has to read the answer and leave
 _LINGER_BYTES = 1 << 17
 _NOT_TAKEN = "the client does not take the answer"
+_PATH = "%/:@!$&'()*+,;=~-._"  # what stands in a path as it is
 # The handshake's own headers of a 101, hixie-76's too, and two it must not have (RFC 9110 8.6, RFC 9112 6.1).
 SETTLED = (
     *("Upgrade", "Connection", "Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"),
@@ -67,8 +69,12 @@ class _ForeignOrigin(HandshakeError):
     def advice(self) -> str:
         """For the log; the client is not told."""
         assert self.request is not None
-        origin = shown(origin_of(self.request) or "")
-        return f"; origins=[{origin}] would let it in, origins=None any"
+        origin = origin_of(self.request) or ""
+        try:
+            normal_origin(origin)
+        except ValueError:
+            return f"; no list can name {shown(origin)}, but origins=None would let it in"
+        return f"; origins=[{shown(origin)}] would let it in, origins=None any"
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,10 @@ class Admission:
         check_bool("legacy", self.legacy)
         check_count("max_header_size", self.max_header_size, least=1)
         for name in ("verify_client", "select_subprotocol"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be callable or None, not {getattr(self, name)!r}")
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be callable or None, not {function!r}")
+            check_runs(name, function)
 
     def serves(self, request: Request) -> bool:
         """Whether it is the path that is served, if only one is."""
@@ -159,9 +167,12 @@ class Admission:
     def _verify(self, request: Request, verify_client: Verifier) -> None:
         info = ClientInfo(origin_of(request), request.secure, request)
         verdict = _asked("verify_client", verify_client, info)
-        if isinstance(verdict, Response) and verdict.status < 200:
-            raise HandshakeError(f"verify_client answered {verdict.status}, which ends no request", status=500)
         if isinstance(verdict, Response):
+            # Made once more, for its parts are plain attributes, which may have been set to anything.
+            parts = (verdict.status, verdict.headers, verdict.body, verdict.reason)
+            verdict = _asked("the answer of verify_client", Response, *parts)
+            if verdict.status < 200:
+                raise HandshakeError(f"verify_client answered {verdict.status}, which ends no request", status=500)
             raise HandshakeError("verify_client refused", response=verdict, request=request)
         if not verdict:
             raise HandshakeError("not authorized", status=401, request=request)
@@ -180,6 +191,8 @@ def _check_path(path: object) -> None:
         raise TypeError(f"a path must be a str, not {path!r}")
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ValueError(f"a path must begin with /, and have no query and no fragment, not {path!r}")
+    if not (path.isascii() and path.isprintable() and " " not in path):
+        raise ValueError(f"a path must be as clients send it, {quote(path, safe=_PATH)!r}, not {path!r}")
 
 
 def _check_accept(accept: object) -> None:
@@ -188,19 +201,29 @@ def _check_accept(accept: object) -> None:
             if not isinstance(path, str) or not callable(handler):
                 raise TypeError(f"accept must map paths to callables, not {path!r} to {handler!r}")
             _check_path(path)
+            check_runs(f"accept[{path!r}]", handler)
     elif accept is not None and not callable(accept):
         raise TypeError(f"accept must be callable or a mapping of paths to callables, not {accept!r}")
+    else:
+        check_runs("accept", accept)
 
 
 def listed(origins: str | Iterable[str] | None) -> str | tuple[str, ...] | None:
-    """Allowed origins as they can be looked at more than once."""
-    return origins if origins is None or isinstance(origins, str) else tuple(origins)
+    """Allowed origins as they can be looked at more than once; TypeError for what is none."""
+    if origins is None or isinstance(origins, str):
+        return origins
+    found = tuple(origins) if isinstance(origins, Iterable) else (origins,)
+    if not all(isinstance(origin, str) for origin in found):
+        raise TypeError(f"origins must be 'same', an origin, a list of them or None, not {origins!r}")
+    return found
 
 
 def _asked(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function of the user's answers; HandshakeError 500 if it raises."""
     try:
-        return function(*arguments)
+        answer = function(*arguments)
+        check_ran(what, answer)
+        return answer
     except USERS_ERRORS as error:
         raise HandshakeError(f"{what} failed", status=500) from error
 

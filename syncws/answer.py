@@ -50,7 +50,8 @@ class AnswerReader:
         except h11.RemoteProtocolError as error:
             # h11 quotes what it refuses by repr(), at any length.
             # Without h11's traceback: one of its frames holds the error, and that all of its callers.
-            raise self._failure(f"malformed HTTP response: {str(error)[:200]}") from error.with_traceback(None)
+            text = str(error).replace("bytearray(b", "(b")
+            raise self._failure(f"malformed HTTP response: {text[:200]}") from error.with_traceback(None)
 
     def _receive_heads(self) -> Response | None:
         while (head := self._heads.next_head()) is not None:

@@ -116,7 +116,7 @@ class Control(Lifecycle):
 
     def _refuse_unless_open(self) -> None:
         """With the state lock."""
-        if self._state == CONNECTING:
+        if self.readyState == CONNECTING:
             raise InvalidStateError("the connection is not open yet: wait for the open event")
         if self._state != OPEN:
             raise self._closed_error()

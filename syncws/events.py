@@ -6,6 +6,8 @@ Source: the DOM standard, section 2 (events); the HTML standard, "event handlers
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -20,6 +22,26 @@ LISTENERS_ERRORS = (Exception, SystemExit)
 
 _Listener = TypeVar("_Listener")
 _UNGUARDED: AbstractContextManager[object] = nullcontext()
+_CALL = "__call__"
+_RUN_BY_OTHERS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
+
+
+def check_runs(what: str, function: Any) -> None:
+    """TypeError for a function that does nothing when it is called: nobody here awaits or iterates what it returns."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    for called in (function, getattr(type(function), _CALL, None)):
+        code = getattr(called, "__code__", None)
+        if code is not None and getattr(code, "co_flags", 0) & _RUN_BY_OTHERS:
+            raise TypeError(f"{what} must be a plain function, neither a coroutine's nor a generator's: {function!r}")
+
+
+def check_ran(what: str, result: Any) -> None:
+    """TypeError if that is a coroutine or a generator: the function has not run."""
+    if inspect.iscoroutine(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if not inspect.isasyncgen(result):
+            result.close()
+        raise TypeError(f"{what} returned a {type(result).__name__}, which nobody runs: it must be a plain function")
 
 
 class Event:
@@ -183,10 +205,12 @@ class EventTarget:
     def addEventListener(self, type: str, listener: Any, *, once: bool = False) -> None:
         """Call `listener` for each event of `type`, or for the next one only; added twice it counts once.
 
-        A type that there is not is ignored. TypeError for what is neither callable nor has `handleEvent`.
+        A type that there is not is ignored. TypeError for what is neither callable nor has `handleEvent`, and for
+        coroutine functions.
         """
         if not callable(listener) and not hasattr(listener, "handleEvent"):
             raise TypeError(f"expected a callable or an object with handleEvent, got {listener!r}")
+        check_runs("a listener", listener if callable(listener) else listener.handleEvent)
         if self._TYPES is not None and type not in self._TYPES:
             return
         with self._listener_guard():
@@ -322,6 +346,7 @@ class Handler:
 
     def __set__(self, target: EventTarget, value: object) -> None:
         # HTML standard: what cannot be called is taken for null.
+        check_runs(f"on{self._type}", value)
         target._set_handler(self._type, value if callable(value) else None)
 
 

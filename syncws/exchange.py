@@ -38,6 +38,9 @@ class Request:
         secure: bool = False,
         environ: dict[str, Any] | None = None,
     ) -> None:
+        for what, value in (("method", method), ("target", target)):
+            if not isinstance(value, str):
+                raise TypeError(f"the {what} must be str, not {value!r}")
         if not is_token(method):
             raise ValueError(f"the method must be a token, not {shown(method)}")
         if not _TARGET.fullmatch(target):
@@ -69,6 +72,8 @@ class Response:
         body: bytes = b"",
         reason: str | None = None,
     ) -> None:
+        if isinstance(status, bool) or not isinstance(status, int):
+            raise TypeError(f"a status is a whole number, not {status!r}")
         if not 100 <= status <= 999:
             raise ValueError(f"a status has three digits: {status}")
         if not isinstance(body, bytes):

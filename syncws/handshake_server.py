@@ -359,7 +359,7 @@ def _selected(request: Request, offered: list[str], select: Selector) -> str:
     if chosen is None:
         return ""
     if chosen not in offered:
-        answer = shown(str(chosen))
+        answer = shown(chosen) if isinstance(chosen, str) else f"{chosen!r:.80}"
         _refuse(request, 500, f"select_subprotocol must answer one of those offered or None, not {answer}")
     return chosen
 

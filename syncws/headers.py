@@ -7,7 +7,7 @@ Fields and lists: RFC 9110 sections 5.5 and 5.6; the extension grammar: RFC 6455
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, ItemsView, Iterable, Iterator, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, Sequence, ValuesView
 from typing import Protocol, TypeAlias, TypeVar
 
 
@@ -62,9 +62,9 @@ class Headers(MutableMapping[str, str]):
 
     def __init__(self, source: HeaderSource = ()) -> None:
         self._fields: list[tuple[str, str]] = []
-        pairs = source.items() if hasattr(source, "items") else source
-        for pair in pairs:
-            if isinstance(pair, (str, bytes)) or len(pair) != 2:
+        pairs: object = source.items() if hasattr(source, "items") else source
+        for pair in pairs if isinstance(pairs, Iterable) else (pairs,):
+            if isinstance(pair, (str, bytes)) or not isinstance(pair, Sequence) or len(pair) != 2:
                 raise TypeError("headers must be a mapping of names to values, or pairs of a name and a value")
             self.add(*pair)
 
@@ -168,6 +168,8 @@ class _Values(ValuesView[str]):
 
 def checked_subprotocols(protocols: str | Iterable[str] | None) -> list[str]:
     """A caller's subprotocols, given as one, as several or as None; else TypeError or ValueError."""
+    if isinstance(protocols, (bytes, Mapping)) or not isinstance(protocols, (Iterable, type(None))):
+        raise TypeError(f"protocols must be a subprotocol or a list of them, not {protocols!r}")
     found = [protocols] if isinstance(protocols, str) else list(() if protocols is None else protocols)
     for protocol in found:
         if not isinstance(protocol, str):

@@ -143,7 +143,8 @@ class Lifecycle(EventTarget, Port):
     @property
     def readyState(self) -> int:
         """CONNECTING, OPEN, CLOSING or CLOSED (0 to 3)."""
-        return self._state
+        # Called off, it is about to be CLOSED; whoever connects has yet to find that.
+        return CLOSING if self._state == CONNECTING and self._aborted else self._state
 
     @property
     def _descriptor(self) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from .options import check_count
+from .options import check_bool, check_count
 from .runtime import Poller, Runtime
 
 logger = logging.getLogger("syncws")
@@ -43,6 +43,8 @@ def listen(
     reuse_port: bool,
 ) -> tuple[list[socket.socket], Callable[[], None]]:
     """The listening sockets for one of `port`, `unix` and `sock`, and what removes the file that they made."""
+    check_count("backlog", backlog)
+    check_bool("reuse_port", reuse_port)
     if port is not None:
         return listen_tcp(runtime, host, port, backlog, reuse_port), _nothing
     if unix is not None:

@@ -253,6 +253,8 @@ def _write_all(stream: Any, data: BytesLike) -> None:
             return  # as file-likes do that always take all
         if not count:
             raise BlockingIOError("the stream takes nothing just now: expected one that blocks")
+        if not 0 < count <= len(rest):
+            raise ValueError(f"expected the stream's write() to take at most {len(rest)} bytes, got {count!r}")
         rest = rest[count:]
 
 

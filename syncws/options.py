@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 from .deflate import Deflate
+from .events import check_runs
 
 _MOST_SECONDS = 1e18  # what a float, and the clock, can still tell apart
 
@@ -63,6 +64,7 @@ class Options:
             raise TypeError(f"compression must be True, False or a Deflate, not {self.compression!r}")
         if self.generate_mask is not None and not callable(self.generate_mask):
             raise TypeError(f"generate_mask must be callable, not {self.generate_mask!r}")
+        check_runs("generate_mask", self.generate_mask)
 
     @property
     def deflate(self) -> Deflate | None:

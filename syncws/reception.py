@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from .admission import Admission, Handler
 from .client import Acceptance, Socket
 from .errors import ConnectionClosed
+from .events import check_ran
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import response_bytes
@@ -131,7 +132,7 @@ def _ask_user(
         if before is not None:
             before(ws, request)
         if handler is not None:
-            handler(ws, request)
+            check_ran("accept()", handler(ws, request))
     except contained as error:
         if isinstance(error, ConnectionClosed) and ws.readyState != OPEN:
             logger.debug("accept() ended as the connection did: %s", error)

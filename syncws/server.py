@@ -122,9 +122,9 @@ class Server(EventTarget):
             max_header_size,
             legacy,
         )
-        check_place(port, unix, sock, server, no_server)
+        check_place(port, unix, sock, server, check_bool("no_server", no_server), host)
         if server is not None or no_server:
-            check_unused(host=host, ssl=ssl, cpu=cpu)
+            check_unused(ssl=ssl, cpu=cpu)
         check_context(ssl, server_side=True)
         check_cpu(cpu)
         self._client_tracking = check_bool("client_tracking", client_tracking)

@@ -152,13 +152,15 @@ class Fed(_Passive):
     abandon = stop
 
 
-def check_place(port: object, unix: object, sock: object, server: object, no_server: bool) -> None:
-    """TypeError unless there is exactly one."""
+def check_place(port: object, unix: object, sock: object, server: object, no_server: bool, host: object) -> None:
+    """TypeError unless there is exactly one, with what goes with it."""
     places = {"port": port, "unix": unix, "sock": sock, "server": server, "no_server": no_server or None}
     given = [name for name, place in places.items() if place is not None]
     if len(given) != 1:
         came = " and ".join(given) or "none"
         raise TypeError(f"exactly one of {', '.join(places)} must be given, not {came}")
+    if host is not None and port is None:
+        raise TypeError(f"host goes with port, not with {given[0]}")
 
 
 def check_unused(**arguments: object) -> None:

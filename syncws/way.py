@@ -133,6 +133,8 @@ class Plan:
             raise TypeError(f"sock must be a connected socket, not {sock!r}")
         if isinstance(sock, _ssl.SSLSocket):
             raise TypeError("sock must be a plain socket: for TLS over it use a wss URL, and ssl for its context")
+        if sock.type != _socket.SOCK_STREAM or _is_no_connection(sock):
+            raise ValueError(f"sock must be a connected socket, not {sock!r}")
         if self.question.follow_redirects:
             raise ValueError("sock leads to one server: redirects cannot be followed with it")
 
@@ -340,3 +342,10 @@ def resolve(
     if isinstance(result[0], Exception):
         raise result[0]
     return list(result[0])
+
+
+def _is_no_connection(sock: _socket.socket) -> bool:
+    """Whether it listens, or was never connected; one whose peer has left is a matter of the way, and an OSError."""
+    if sock.family not in (_socket.AF_INET, _socket.AF_INET6):
+        return False
+    return bool(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)) or not sock.getsockname()[1]

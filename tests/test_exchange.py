@@ -108,6 +108,18 @@ def test_a_status_has_three_digits(status: int) -> None:
         Response(status)
 
 
+@pytest.mark.parametrize("status", ["200", 403.0, 403.5, True, None])
+def test_a_status_is_a_whole_number(status: object) -> None:
+    with pytest.raises(TypeError, match="a status is a whole number"):
+        Response(status)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("method", "target"), [("GET", b"/"), (b"GET", "/"), (None, "/")])
+def test_a_request_is_of_text(method: object, target: object) -> None:
+    with pytest.raises(TypeError, match="must be str, not"):
+        Request(method, target, {})  # type: ignore[arg-type]
+
+
 def test_a_body_is_bytes() -> None:
     with pytest.raises(TypeError, match="must be bytes, not str"):
         Response(403, body="no")  # type: ignore[arg-type]

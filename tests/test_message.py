@@ -459,6 +459,16 @@ def test_a_file_like_whose_write_says_nothing_took_all() -> None:
     assert read(stream.data).length == 30_000
 
 
+@pytest.mark.parametrize("count", [-1, 10**6])
+def test_a_stream_that_claims_to_take_what_it_was_not_given_is_refused(count: int) -> None:
+    class Liar:
+        def write(self, data: Any) -> int:
+            return count
+
+    with pytest.raises(ValueError, match="to take at most"):
+        made(BINARY, b"abc", masked=False).send_to(Liar())
+
+
 def test_a_stream_that_does_not_block_is_refused() -> None:
     class Nothing(Trickle):
         def readinto(self, buffer: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import world
 from peer import Peer
 from raw import ask, connection, head, is_served, parse, read_to_end
-from world import Server, echo, serving
+from world import PATIENCE, Server, echo, serving, url_of
 
 from syncws import Response
 
@@ -57,6 +58,59 @@ def test_verify_client_cannot_answer_what_ends_no_request(caplog: Any) -> None:
     caplog.expected_errors = 1
     with serving(verify_client=lambda info: Response(101)) as server:
         assert ask(server, head()).status == 500
+
+
+def changed(**parts: Any) -> Response:
+    response = Response(403)
+    for name, value in parts.items():
+        setattr(response, name, value)
+    return response
+
+
+async def promise(*_: Any) -> bool:
+    return False
+
+
+def generator(*_: Any) -> Any:
+    yield False
+
+
+FAULTS = [changed(body="no"), changed(status=None), changed(status=403.5), changed(reason="a\r\nb"), changed(headers=5)]
+
+
+@pytest.mark.parametrize("answer", FAULTS, ids=["body", "no status", "half a status", "reason", "headers"])
+def test_an_answer_of_verify_client_that_is_none_is_its_failure(answer: Response, caplog: Any) -> None:
+    caplog.expected_errors = 1
+    with serving(verify_client=lambda info: answer) as server:
+        assert ask(server, head()).status == 500
+    assert "the answer of verify_client failed" in caplog.text
+
+
+@pytest.mark.parametrize("function", [promise, generator], ids=["coroutine", "generator"])
+def test_a_verdict_that_nobody_waits_for_lets_nobody_in(function: Any, caplog: Any) -> None:
+    caplog.expected_errors = 1
+    with serving(verify_client=lambda info: function(info)) as server:
+        assert ask(server, head()).status == 500
+    for name in ("verify_client", "select_subprotocol"):
+        with pytest.raises(TypeError, match=f"{name} must be a plain function"):
+            Server(port=0, **{name: function})
+
+
+@pytest.mark.parametrize("function", [promise, generator], ids=["coroutine", "generator"])
+def test_a_handler_that_nobody_would_run_is_refused_or_1011(function: Any, caplog: Any) -> None:
+    caplog.expected_errors = 1
+
+    class Called:
+        def __call__(self, *arguments: Any) -> Any:
+            return function(*arguments)
+
+    Called.__call__ = function  # type: ignore[method-assign]
+    for accept in (function, functools.partial(function), Called(), {"/": function}):
+        with pytest.raises(TypeError, match="must be a plain function"):
+            Server(accept, port=0)
+    with serving(lambda ws, request: function()) as server, world.Socket(url_of(server)) as ws:
+        assert ws.wait_closed(PATIENCE)
+        assert ws.close_code == 1011
 
 
 def test_verify_client_is_asked_only_about_what_would_be_let_in() -> None:

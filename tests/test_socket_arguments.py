@@ -60,6 +60,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], Any]] = [
     ({"generate_mask": b"1234"}, TypeError),
     ({"ssl": True}, TypeError),
     ({"sock": 5}, TypeError),
+    *(({"protocols": value}, TypeError) for value in (b"a", {"a": 1})),
+    ({"headers": [5]}, TypeError),
     ({"no_such_option": 1}, TypeError),
     ({"on_open": print}, TypeError),
     *(({name: 5}, TypeError) for name in ("onopen", "onmessage", "onclose", "onerror", "onping", "onpong")),
@@ -68,6 +70,33 @@ BAD_OPTIONS: list[tuple[dict[str, Any], Any]] = [
     *(({"protocols": value}, TypeError) for value in (0, False)),
     *(({name: 10**400}, ValueError) for name in ("handshake_timeout", "close_timeout", "ping_interval")),
 ]
+
+
+async def promise(event: Any) -> None:
+    pass
+
+
+def test_a_coroutine_function_is_no_listener() -> None:
+    for name in ("onopen", "onmessage", "onclose", "onerror", "generate_mask"):
+        with pytest.raises(TypeError, match=f"{name} must be a plain function"):
+            Socket(NOWHERE, **{name: promise})
+    with connected() as (ws, peer):
+        for refused in (
+            lambda: setattr(ws, "onmessage", promise),
+            lambda: ws.addEventListener("message", promise),
+            lambda: ws.once("message", type("Object", (), {"handleEvent": promise})()),
+        ):
+            with pytest.raises(TypeError, match="must be a plain function"):
+                refused()
+        still_works(ws, peer)
+
+
+def test_a_socket_that_is_no_connection_is_a_value_error_at_once() -> None:
+    udp = (_native.AF_INET, _native.SOCK_DGRAM)
+    with _native.socket() as fresh, _native.socket(*udp) as datagrams, raw_listener() as listener:
+        for sock in (fresh, datagrams, listener):
+            with pytest.raises(ValueError, match="sock must be a connected socket, not <"):
+                Socket(NOWHERE, sock=sock)
 
 
 @pytest.mark.parametrize("limit", [sys.maxsize - 1, sys.maxsize, sys.maxsize + 1, 10**30])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pairs import Journal, still_works
 from peer import CLOSE, TEXT, Peer, accept_of, close_payload, frame
-from world import PATIENCE, Socket, eventually, raw_listener, sleep, spawn
+from world import PATIENCE, Event, Socket, eventually, raw_listener, sleep, spawn
 
 import syncws
 from syncws.way import Way
@@ -296,6 +296,26 @@ def test_closing_before_the_opening_is_a_failure(call: str) -> None:
         with pytest.raises(syncws.ConnectionClosed):
             waiting.result()
         peer.expect_end()
+
+
+@pytest.mark.parametrize("call", ["close", "terminate"])
+def test_closed_before_the_opening_it_is_closing_at_once(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    may = Event()
+
+    def go(way: Any) -> None:
+        assert may.wait(PATIENCE)
+        raise OSError("late")
+
+    monkeypatch.setattr(Way, "go", go)
+    ws = Socket("ws://127.0.0.1:9/", blocking=False)
+    assert ws.readyState == syncws.CONNECTING
+    getattr(ws, call)()
+    assert ws.readyState == syncws.CLOSING
+    for send in (lambda: ws.send("a"), ws.ping):
+        with pytest.raises(syncws.ConnectionClosed):
+            send()
+    may.set()
+    assert ws.wait_closed(PATIENCE)
 
 
 def test_a_bad_close_before_the_opening_changes_nothing() -> None:
