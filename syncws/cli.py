@@ -13,7 +13,7 @@ import os
 import ssl
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__, demo, talk
 from .exchange import Request
@@ -25,7 +25,8 @@ from .url import join_host
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser(_JSONParser if "--json" in given else argparse.ArgumentParser).parse_args(given)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -54,8 +55,16 @@ def _leave_output() -> None:
 # -- the arguments ------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("syncws", description="WebSockets from the command line.")
+class _JSONParser(argparse.ArgumentParser):
+    """One that says in JSON, too, what it does not understand."""
+
+    def error(self, message: str) -> NoReturn:
+        talk.say_json({"error": message})
+        super().error(message)
+
+
+def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    parser = kind("syncws", description="WebSockets from the command line.")
     core = "compiled" if COMPILED else "pure Python"
     parser.add_argument("--version", action="version", version=f"syncws {__version__} ({core})")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

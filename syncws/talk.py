@@ -115,11 +115,11 @@ def _explained(error: Exception, url: str) -> str:
 def _failed(line: str, as_json: bool) -> int:
     status = complain(line)
     if as_json:
-        _say_json({"error": line})
+        say_json({"error": line})
     return status
 
 
-def _say_json(value: dict[str, Any]) -> None:
+def say_json(value: dict[str, Any]) -> None:
     # Beyond ASCII all is escaped; DEL is the one control character that JSON lets through.
     say(json.dumps(value).replace("\x7f", "\\u007f"))
 
@@ -291,7 +291,7 @@ class _Talk:
         if not good and not self._interrupted:
             complain(f"the server broke the protocol: {self._errors[0]}" if self._errors else str(closed))
         if as_json:
-            _say_json({"code": closed.code, "reason": closed.reason, "clean": closed.wasClean})
+            say_json({"code": closed.code, "reason": closed.reason, "clean": closed.wasClean})
         if self._interrupted:
             return 130
         return 0 if good else 1

@@ -44,6 +44,14 @@ def test_text_is_sent_instead_of_the_input(echo_url):
     assert connect(echo_url, "--text", "one", "two", "--text", "three") == (0, ["one", "two", "three"], [])
 
 
+def test_what_is_not_understood_is_told_in_json_too():
+    status, said, complaints = connect("ws://127.0.0.1/", "--timeout", "soon", "--json")
+    assert status == 2
+    message = json.loads(said[-1])["error"]
+    assert message == "argument --timeout: expected a number of seconds, more than 0"
+    assert complaints[-1].endswith(message)
+
+
 def test_how_it_ended_is_told_in_json(echo_url):
     status, said, complaints = connect(echo_url, "--json", "--text", "hello")
     assert (status, said[:-1], complaints) == (0, ["hello"], [])
