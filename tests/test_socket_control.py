@@ -224,9 +224,9 @@ def test_a_peer_that_answers_pings_is_kept(side: str) -> None:
 
 
 def test_any_byte_is_a_sign_of_life() -> None:
-    with connected(ping_interval=0.2, ping_timeout=0.3) as (ws, peer):
+    with connected(ping_interval=0.2, ping_timeout=1) as (ws, peer):
         head = bytes([0x82, 126, 0, 200])
-        for byte in head + bytes(8):  # a frame that takes its time, and no pong
+        for byte in head + bytes(26):  # a frame that takes its time, and no pong
             peer.send_raw(bytes([byte]))
             sleep(0.05)  # the pace of it
         assert ws.readyState == syncws.OPEN
