@@ -1,6 +1,6 @@
-"""The command line: `python -m syncws serve`, `connect` and `demo`; also as the script `syncws`.
+"""The command line: `python -m syncws serve`, `connect`, `demo` and `bench`; also as the script `syncws`.
 
-Rank 6, over Server, talk and demo. Reads the arguments, says what fails in one line on stderr, and serves.
+Rank 6, over Server, talk, demo and bench. Reads the arguments, says what fails in one line on stderr, and serves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import __version__, demo, talk
+from . import __version__, bench, demo, playground, talk
 from .exchange import Request
 from .frames import COMPILED
 from .server import Server
@@ -70,8 +70,8 @@ def _parser(kind: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="a server: echo, or each message to all clients"))
     _add_connect(commands.add_parser("connect", help="send lines to a server, print what comes"))
-    tour = commands.add_parser("demo", help="a tour of two seconds: a server and some clients")
-    tour.set_defaults(run=demo.run)
+    _add_demo(commands.add_parser("demo", help="a tour of two seconds, or a page with a chat"))
+    bench.add_arguments(commands.add_parser("bench", help="how many messages a server answers, and how soon"))
     return parser
 
 
@@ -108,6 +108,12 @@ def _add_connect(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=talk.run)
 
 
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    about = "serve a page with a chat and an echo, to be opened in a browser, until Ctrl-C (0 = any free port)"
+    parser.add_argument("--port", type=_port, help=f"{about}; without it: a tour of two seconds")
+    parser.set_defaults(run=_demo)
+
+
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
@@ -122,6 +128,19 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= 1e6:
         raise argparse.ArgumentTypeError("expected a number of seconds, more than 0")
     return seconds
+
+
+# -- demo ---------------------------------------------------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace) -> int:
+    if options.port is None:
+        return demo.run()
+    try:
+        playground.serve(options.port, lambda url: _announce(url))
+    except OSError as error:
+        return complain(f"cannot listen on {join_host('127.0.0.1', options.port)}: {talk.reason_of(error)}")
+    return 0
 
 
 # -- serve --------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ Rank 6, over Server and Socket, by their public names only. Each step says what 
 
 from __future__ import annotations
 
-import argparse
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ _PATIENCE = 10.0  # seconds after which what should happen at once has failed
 _CROWD = 50
 
 
-def run(options: argparse.Namespace) -> int:
+def run() -> int:
     """`demo`: returns the exit status."""
     print("syncws: a short tour. Everything below goes over real sockets on this machine.")
 
