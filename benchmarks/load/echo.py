@@ -76,13 +76,13 @@ class Crowd:
         self._send = [sock and sock.send for sock in self._sockets]
 
     def run(self, end: float, latencies: array[float]) -> int:
-        """All start at once; what is on its way at the end is waited for and not counted."""
+        """All start at once; what is on its way at the end is waited for and not counted, but for a first answer."""
         receive, send, buffer, record = self._receive, self._send, bytearray(4096), latencies.append
         for sock in filter(None, self._sockets):
             sock.send(FRAME)
         now = clock()
         began = [now] * len(self._sockets)
-        while now < end:
+        while now < end or not latencies:
             for number, _ in self._events():
                 size = receive[number](buffer)
                 if size != REPLY and not self._completes(number, size):
