@@ -137,7 +137,7 @@ def _demo(options: argparse.Namespace) -> int:
     if options.port is None:
         return demo.run()
     try:
-        playground.serve(options.port, lambda url: _announce(url))
+        playground.serve(options.port, _announce)
     except OSError as error:
         return complain(f"cannot listen on {join_host('127.0.0.1', options.port)}: {talk.reason_of(error)}")
     return 0
