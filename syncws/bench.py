@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
 def _server_of_our_own() -> Iterator[str]:
     """The URL of an echo server in a process of its own."""
     command = [sys.executable, "-m", "syncws", "serve", "--port", "0", "--compression"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # Out of reach of a Ctrl-C at the terminal, which is for us alone.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
@@ -88,8 +89,13 @@ class Load:
             threading.Thread(target=self._converse, args=(client, number, start), daemon=True)
             for number, client in enumerate(self._clients)
         ]
-        for thread in threads:
-            thread.start()
+        for count, thread in enumerate(threads):
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._problems += [str(error)] * (len(threads) - count)
+                del threads[count:]
+                break
         while self._begun < len(threads):
             time.sleep(0.001)
         self._began = time.monotonic()
@@ -99,9 +105,9 @@ class Load:
             time.sleep(_LOOK)
 
     def stop(self) -> None:
-        """No more; the time counts until now."""
+        """No more; the time counts until the last answer."""
         self._stopped = True
-        self._lasted = min(time.monotonic() - self._began, self._options.seconds) if self._began else 0.0
+        self._lasted = max([client.seen - self._began for client in self._clients if client.answered], default=0.0)
         self._clear_progress()
 
     def _converse(self, client: _Client, number: int, start: threading.Event) -> None:
@@ -119,13 +125,16 @@ class Load:
         ws = None
         try:
             ws = Socket(self._url, compression=self._options.compression)
-        except (OSError, WebSocketError, ValueError) as error:
+        except (OSError, WebSocketError, ValueError, RuntimeError) as error:
             self._note(error)
-        with self._lock:
-            self._begun += 1
+        finally:
+            with self._lock:
+                self._begun += 1
         return ws
 
     def _note(self, error: Exception) -> None:
+        if self._stopped:
+            return  # it ended because we did
         with self._lock:
             self._problems.append(reason_of(error) if isinstance(error, OSError) else str(error))
 
@@ -165,7 +174,7 @@ class Load:
         """Tell the result; returns the exit status."""
         times: Counter[int] = Counter()
         for client in self._clients:
-            times += client.times
+            times.update(dict(client.times))  # a copy, for it may still be at work
         answered, wrong = self._answered(), sum(client.wrong for client in self._clients)
         latency = {f"p{share:g}": _percentile(times, share) for share in _PERCENTILES}
         latency["max"] = max((client.slowest for client in self._clients), default=0.0)
@@ -195,12 +204,14 @@ class _Client:
         self.answered = 0
         self.wrong = 0
         self.slowest = 0.0
+        self.seen = 0.0  # the last answer, in time.monotonic
         self.times: Counter[int] = Counter()  # by classes, for the run may be long
 
     def note(self, seconds: float, right: bool) -> None:
         self.answered += 1
         self.wrong += not right
         self.slowest = max(self.slowest, seconds)
+        self.seen = time.monotonic()
         self.times[int(_FINE * math.log2(seconds * 1e9 + 1))] += 1
 
 

@@ -114,9 +114,11 @@ class BorrowedTransport(Transport):
         with self._lock:
             while out or self._unsent:
                 self._unsent = self._unsent or _gathered(out)
+                self.stalls = False
                 try:
                     sent = self._given.send(self._unsent)
-                except NOT_NOW:
+                except NOT_NOW as error:
+                    self.stalls = isinstance(error, ssl.SSLWantReadError)
                     sent = 0
                 if not sent:  # as gevent says "not now"
                     return False

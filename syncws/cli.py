@@ -59,7 +59,8 @@ class _JSONParser(argparse.ArgumentParser):
     """One that says in JSON, too, what it does not understand."""
 
     def error(self, message: str) -> NoReturn:
-        talk.say_json({"error": message})
+        with contextlib.suppress(OSError):
+            talk.say_json({"error": message})
         super().error(message)
 
 

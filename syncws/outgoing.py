@@ -16,9 +16,10 @@ from .errors import ConnectionClosed
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
-from .runtime import READ, Lock, deadline_after, in_time, is_past, remaining
+from .runtime import READ, WRITE, Lock, deadline_after, in_time, is_past, remaining
 from .transport import Transport
 
+_NAP = 0.02  # seconds until a write is tried again that waits for what another thread reads
 #: corked bytes that leave all the same: more in one write gains nothing
 _CORKED = 1 << 16
 
@@ -360,10 +361,13 @@ class Outgoing(Control):
         # Not for long: somebody else may read what we wait for, or the end, or room may come in the inbox, and no
         # descriptor shows that.
         left = remaining(deadline)
-        left, events = TICK if left is None else min(left, TICK), transport.write_events
-        if not self._reads_for_writer():
-            return bool(transport.wait(events, left))
-        ready = READ if transport.holds_data() else transport.wait(READ | events, left)
+        left = TICK if left is None else min(left, TICK)
+        reads = self._reads_for_writer()
+        if transport.stalls and not reads:
+            self._runtime.sleep(min(left, _NAP))
+            return False
+        events = (0 if transport.stalls else WRITE) | (READ if reads else 0)
+        ready = READ if reads and transport.holds_data() else transport.wait(events, left)
         if ready & READ:
             self._read_for_others(object())
-        return bool(ready & events)
+        return bool(ready & WRITE)

@@ -96,8 +96,8 @@ class Reading(Posting):
     def _read(self, timeout: float | None) -> bool:
         """As the reader: one read; what came is decoded and put where it belongs. False: nothing came in time."""
         if self._reads_here != (here := get_ident()):
-            self._reads_here = here
             self._heed_signals()
+            self._reads_here = here
         gathering = self._receiver.gathering
         if gathering is not None and not self._draining:
             return self._read_payload(gathering, timeout)

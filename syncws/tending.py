@@ -48,13 +48,13 @@ class Tended(Awaiting):
 
     def _tend_read(self) -> int | None:
         """On the attendant: somebody reads; look again at the next tick, and write what could not be written."""
-        if self._out or self._outbox:
+        if self._out or self._outbox or self._lags:
             self._mind(self._flush)
         with self._lock:
             events = self._events_wanted() or 0
             if events & WRITE:
                 return events
-            return self._let_go_if_none(None if self._reader is not None and not events else 0)
+            return self._let_go_if_none(None if self._reader is not None and not self._is_stalled() else 0)
 
     def _let_go_if_none(self, events: int | None) -> int | None:
         """With the state lock: what the attendant is answered; None also means that it watches us no longer."""
@@ -139,6 +139,11 @@ class Tended(Awaiting):
             return False
         return self._transport.holds_data()
 
+    def _is_stalled(self) -> bool:
+        """With the state lock: whether what is to be written waits for what somebody reads."""
+        stalls = self._transport is not None and self._transport.stalls
+        return stalls and self._writer is None and self._has_unwritten()
+
     def _events_wanted(self) -> int | None:
         """With the state lock: what the attendant should be called for; see `Charge._tend`."""
         if self._state == CLOSED or self._transport is None:
@@ -146,7 +151,9 @@ class Tended(Awaiting):
         if self._verdict is not None or self._holds_more():
             return 0  # neither makes the descriptor ready: to be looked at again, whatever is to be written
         # A writer at work waits for itself, and says so if it leaves something.
-        events = self._transport.write_events if self._writer is None and self._has_unwritten() else 0
+        if self._is_stalled():
+            return 0
+        events = WRITE if self._writer is None and self._has_unwritten() else 0
         if self._reader is None:
             if self._has_room():
                 return events | READ

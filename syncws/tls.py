@@ -50,6 +50,8 @@ class TLSTransport(Transport):
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
+        self._renegotiates = False  # TLS 1.2: a new handshake was begun, and nothing was written since
+        self._received = 0  # bytes of ciphertext; the reader's
         self._barren = 0  # bytes of ciphertext since there was data; the reader's
         self._holding = False  # data was decrypted, or can be, that the last read did not take
         self._ciphertext = bytearray(4096)
@@ -57,6 +59,7 @@ class TLSTransport(Transport):
         # has; never held while anything waits.
         self._leaving = runtime.lock()
         self._unsent: Out = []  # ciphertext that was not taken below
+        self._answering = False  # ... and is the reader's to send on; else it is for whoever writes, who wants to know
 
     def handshake(self, deadline: float | None) -> None:
         """The TLS handshake. Raises ssl.SSLError, TimeoutError, or ConnectionError at the end of the stream."""
@@ -85,6 +88,8 @@ class TLSTransport(Transport):
 
     def _flush_all(self, deadline: float | None) -> None:
         while not self._write_ciphertext():
+            if self._below.stalls:
+                raise ConnectionAbortedError("the proxy began a new TLS handshake in the middle of another")
             if not self._wait(WRITE, deadline):
                 raise TimeoutError("the TLS handshake took too long")
 
@@ -115,6 +120,7 @@ class TLSTransport(Transport):
 
     def _decrypt(self, buffer: Buffer) -> int | None:
         with self._lock:
+            answers = self._outgoing.pending
             try:
                 # With a buffer to fill it answers with a count, which typeshed does not know.
                 count: int = self._tls.read(len(buffer), buffer)  # type: ignore[assignment, arg-type, unused-ignore]
@@ -126,19 +132,31 @@ class TLSTransport(Transport):
             except ssl.SSLError:
                 # A close_notify, an end without one, or garbage: the end of what can be trusted.
                 return 0
+            finally:
+                if self._outgoing.pending > answers and self._tls.version() != "TLSv1.3":
+                    self._renegotiates = True
 
     def _answer(self) -> None:
-        """What the protocol has to say for itself, before more is waited for; to a renegotiation (TLS 1.2), say."""
+        """As the reader: what the protocol has to say for itself, before more is waited for.
+
+        That is the answer to a renegotiation (TLS 1.2), say. What a writer has left here is not touched: it waits to be
+        told when that is gone.
+        """
         if self.wants_to_write():
-            with contextlib.suppress(OSError):  # whoever writes next finds it, too
-                self._write_ciphertext()
-        self._read_events = READ | WRITE if self._unsent else READ
+            with self._leaving:
+                if self._answering or not self._unsent:
+                    try:
+                        self._answering = not self._move_ciphertext()
+                    except OSError:  # whoever writes next finds it, too
+                        self._answering = False
+        self._read_events = READ | WRITE if self._answering and not self._below.stalls else READ
 
     def _receive(self) -> int | None:
         """Move ciphertext from below to the SSL object: the count, 0 at the end, None if nothing is there."""
         count = self._below._recv(self._ciphertext)
         if count is None:
             return None
+        self._received += count
         with self._lock:
             if count == 0:
                 self._incoming.write_eof()
@@ -160,29 +178,35 @@ class TLSTransport(Transport):
             if not out:
                 return True
             if not self._encrypt(out):
-                self._answer()
-                self.write_events = READ
+                self.stalls = self._write_ciphertext() or self._below.stalls
                 return False
-        self.write_events = WRITE
+        self.stalls = self._below.stalls
         return False
 
     def _encrypt(self, out: Out) -> bool:
         """Of the first of `out` as much as is encrypted at a time; False as long as the peer renegotiates."""
         with self._lock:
+            if self._renegotiates and self._incoming.pending:
+                return False  # in the middle of that a write takes data which came for a violation: a read comes first
             try:
                 consume(out, self._tls.write(memoryview(out[0])[:_CHUNK]))
             except ssl.SSLWantReadError:
                 return False
+            self._renegotiates = False
             return True
 
     def _write_ciphertext(self) -> bool:
-        """Write what the SSL object has ready; False when the kernel takes no more just now."""
+        """As the writer: write what the SSL object has ready; False when the kernel takes no more just now."""
         with self._leaving:
-            with self._lock:
-                data = self._outgoing.read()
-            if data:
-                self._unsent.append(data)
-            return self._below.write(self._unsent)
+            self._answering = False
+            return self._move_ciphertext()
+
+    def _move_ciphertext(self) -> bool:
+        with self._lock:
+            data = self._outgoing.read()
+        if data:
+            self._unsent.append(data)
+        return self._below.write(self._unsent)
 
     def wants_to_write(self) -> bool:
         with self._lock:
@@ -194,7 +218,7 @@ class TLSTransport(Transport):
             return sum(map(len, self._unsent)) + self._below.unsent()
 
     def arrived(self, read: int) -> object:
-        return read, self.unread()  # of plaintext and ciphertext there is no sum
+        return self._below.arrived(self._received)
 
     def holds_data(self) -> bool:
         return self._holding or self._below.holds_data()

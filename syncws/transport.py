@@ -42,8 +42,8 @@ class Transport:
     is_taken = False
     #: what a read that found nothing waits for
     _read_events = READ
-    #: what a write that was not done waits for
-    write_events = WRITE
+    #: whether what could not be written waits for something of the peer's, and not for room
+    stalls = False
     #: whether a read may be one call that waits in the system, where there is such a thing
     _may_wait_in_kernel = True
 
@@ -159,6 +159,8 @@ class Transport:
         """Write until all is gone; TimeoutError at `deadline`, with `complaint`."""
         out: Out = [data] if data else []
         while not self.write(out):
+            if self.stalls:
+                raise ConnectionAbortedError("the peer began a new TLS handshake in the middle of another")
             if not self.wait(WRITE, remaining(deadline)):
                 raise TimeoutError(complaint)
 

@@ -171,7 +171,8 @@ class Way:
         except (OSError, HandshakeError) as error:
             if self._owner._aborted:
                 raise ConnectionAbortedError(CALLED_OFF) from error
-            if isinstance(error, TimeoutError) and error.errno is None:  # ours, and not the system's
+            if isinstance(error, TimeoutError) and error.errno is None and self._timeout is not None:
+                # Ours, and not the system's.
                 url = self._plan.question.address.url
                 raise TimeoutError(f"{url} was not open within {self._timeout:g} s: {error}") from error
             raise
@@ -345,7 +346,9 @@ def resolve(
 
 
 def _is_no_connection(sock: _socket.socket) -> bool:
-    """Whether it listens, or was never connected; one whose peer has left is a matter of the way, and an OSError."""
+    """Whether it is closed, listens, or was never connected. One whose peer has left is an OSError, on the way."""
+    if sock.fileno() < 0:
+        return True
     if sock.family not in (_socket.AF_INET, _socket.AF_INET6):
         return False
     return bool(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)) or not sock.getsockname()[1]

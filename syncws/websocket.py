@@ -276,7 +276,7 @@ class Connection(Tended):
 
     def __repr__(self) -> str:
         side = "from" if self._server_side else "to"
-        return f"<{type(self).__name__} {side} {self.remote_address!r} {STATE_NAMES[self._state]}>"
+        return f"<{type(self).__name__} {side} {self.remote_address!r} {STATE_NAMES[self.readyState]}>"
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         transport = getattr(self, "_transport", None)

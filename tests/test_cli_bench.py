@@ -34,9 +34,10 @@ def measured(*arguments):
 def test_without_a_url_it_measures_a_server_of_its_own():
     status, result, complaints = measured(*BRIEF)
     assert (status, complaints, result["problems"]) == (0, [], [])
-    assert (result["connections"], result["seconds"]) == (3, 0.3)
+    assert result["connections"] == 3
+    assert result["seconds"] == pytest.approx(0.3, abs=0.2)
     assert result["messages"] > 10
-    assert result["rate"] == pytest.approx(result["messages"] / 0.3, rel=0.01)
+    assert result["rate"] == pytest.approx(result["messages"] / result["seconds"], rel=0.02)
     latency = result["latency_ms"]
     assert list(latency) == ["p50", "p90", "p99", "p99.9", "max"]
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"] <= latency["max"] * 1.01

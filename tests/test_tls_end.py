@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket as _native
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from secure import VERSIONS, connected, only
 from world import eventually, serving, spawn
 
 from syncws import ConnectionClosed
+from syncws.runtime import WRITE
 
 
 def cut_in_a_message(peer: Any) -> None:
@@ -124,14 +126,43 @@ def test_terminate_frees_a_blocked_sender(server_tls: Any, client_tls: Any) -> N
 
 
 def test_what_came_is_told_from_what_was_read_of_it(server_tls: Any, client_tls: Any) -> None:
-    """For the keepalive: a record of as many bytes as there are in a text that was read is not nothing."""
+    """For the keepalive: to read what is there changes nothing, another record of the same length does."""
     with connected(server_tls, client_tls) as (ws, peer):
         transport = ws._transport
         ws.pause()
         peer.send(TEXT, b"x" * 20)
         eventually(lambda: transport.unread() > 20)
-        length, waiting = transport.unread(), transport.arrived(0)
+        waiting = transport.arrived(ws.bytes_received)
         ws.resume()
         assert ws.recv(world.PATIENCE) == "x" * 20
         assert transport.unread() == 0
-        assert transport.arrived(length) != waiting
+        assert transport.arrived(ws.bytes_received) == waiting
+        ws.pause()
+        peer.send(TEXT, b"x" * 20)
+        eventually(lambda: transport.unread() > 20)
+        assert transport.arrived(ws.bytes_received) != waiting
+
+
+@pytest.mark.usefixtures("unattended")
+def test_what_a_writer_left_is_not_sent_on_by_a_reader(server_tls: Any, client_tls: Any) -> None:
+    """Whoever wrote it is to learn that it is gone: a Close, say, counts as sent then."""
+    with connected(server_tls, client_tls) as (ws, peer):
+        transport, out = ws._transport, [bytes(8 << 20)]
+        assert not transport.write(out)
+        left = transport.unsent()
+        assert left > 0
+        peer.sock.sock.setblocking(False)
+        while transport.wait(WRITE, 0.1) == 0:
+            peer.sock.sock.recv(1 << 20)
+        assert transport._recv(bytearray(10)) is None
+        assert transport.unsent() == left
+        out.clear()
+        eventually(lambda: drained(peer.sock.sock) and transport.write(out))
+        assert transport.unsent() == 0
+
+
+def drained(sock: Any) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(1 << 20):
+            pass
+    return True

@@ -121,3 +121,47 @@ def test_what_is_sent_during_a_new_handshake_waits_for_its_end(openssl: OpenSSL,
             openssl.tell(frame(TEXT, b"hello"))
             assert (reading.result() if reading else ws.recv(world.PATIENCE)) == "hello"
             ws.terminate()
+
+
+def test_messages_may_come_in_the_middle_of_a_new_handshake(openssl: OpenSSL, client_tls: Any) -> None:
+    """And be answered from their listener: what OpenSSL reads then must not be taken for the handshake's."""
+    with raw_listener() as listener:
+        spawn(relay, listener, openssl.address, 0.2)
+        with contextlib.closing(opened(openssl, client_tls, listener.getsockname())) as ws:
+            heard: list[str] = []
+
+            def answer(event: Any) -> None:
+                heard.append(event.data)
+                ws.send(event.data, timeout=world.PATIENCE)
+
+            ws.onmessage = answer
+            before = openssl.handshakes()
+            openssl.renegotiate()
+            world.sleep(0.1)  # it takes an order for one only if nothing else comes with it
+            for number in range(10):
+                openssl.tell(frame(TEXT, b"number %d" % number))
+            eventually(lambda: len(heard) == 10)
+            assert ws.readyState == syncws.OPEN
+            eventually(lambda: openssl.handshakes() > before)
+            openssl.tell(frame(TEXT, b"the last"))
+            eventually(lambda: heard[-1] == "the last")
+            assert heard[:-1] == [f"number {number}" for number in range(10)]
+            ws.terminate()
+
+
+def test_what_came_before_the_end_of_a_new_handshake_is_read_before_anything_is_sent(
+    openssl: OpenSSL, client_tls: Any
+) -> None:
+    with raw_listener() as listener:
+        spawn(relay, listener, openssl.address, 0.2)
+        with contextlib.closing(opened(openssl, client_tls, listener.getsockname())) as ws:
+            openssl.renegotiate()
+            world.sleep(0.1)
+            numbers = [f"number {number}" for number in range(10)]
+            openssl.tell(b"".join(frame(TEXT, number.encode()) for number in numbers[:5]))
+            world.sleep(0.05)
+            openssl.tell(b"".join(frame(TEXT, number.encode()) for number in numbers[5:]))
+            for number in numbers:
+                assert ws.recv(world.PATIENCE) == number
+                ws.send(number, timeout=world.PATIENCE)
+            ws.terminate()

@@ -95,6 +95,12 @@ MUTANTS = (
         "test_stress_races.py -k ssl_object",
     ),
     Mutant(
+        "readers-send-on",
+        "over TLS a reader sends on what a writer left, who never learns that it is gone",
+        (Edit("TLSTransport._answer", "self._answering or not self._unsent", "True"),),
+        "test_tls_end.py -k sent_on",
+    ),
+    Mutant(
         "no-abort-flag",
         "the reader leaves without a look at whether somebody has terminated",
         (Edit("_leave_reading", "self._conclude_if_due()", "False"),),
