@@ -110,7 +110,9 @@ class TLSTransport(Transport):
             if count is not None:
                 self._barren = 0
                 return count
-            self._answer()
+            self._read_events = READ
+            if self._renegotiates:
+                self._answer()
             received = self._receive()
             if received is None:
                 return None
@@ -137,10 +139,9 @@ class TLSTransport(Transport):
                     self._renegotiates = True
 
     def _answer(self) -> None:
-        """As the reader: what the protocol has to say for itself, before more is waited for.
+        """As the reader: our part of a new handshake (TLS 1.2), which the peer waits for. The rest waits for a writer.
 
-        That is the answer to a renegotiation (TLS 1.2), say. What a writer has left here is not touched: it waits to be
-        told when that is gone.
+        What a writer has left here is not touched: it is to learn when that is gone.
         """
         if self.wants_to_write():
             with self._leaving:
@@ -149,7 +150,8 @@ class TLSTransport(Transport):
                         self._answering = not self._move_ciphertext()
                     except OSError:  # whoever writes next finds it, too
                         self._answering = False
-        self._read_events = READ | WRITE if self._answering and not self._below.stalls else READ
+        if self._answering and not self._below.stalls:
+            self._read_events = READ | WRITE
 
     def _receive(self) -> int | None:
         """Move ciphertext from below to the SSL object: the count, 0 at the end, None if nothing is there."""
