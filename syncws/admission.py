@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from . import hixie76
 from .errors import USERS_ERRORS, HandshakeError
-from .events import EventTarget, check_ran, check_runs
+from .events import EventTarget, check_function, check_ran, check_runs
 from .exchange import Request, Response
 from .handshake import Agreed
 from .handshake_server import (
@@ -101,10 +101,7 @@ class Admission:
         check_bool("legacy", self.legacy)
         check_count("max_header_size", self.max_header_size, least=1)
         for name in ("verify_client", "select_subprotocol"):
-            function = getattr(self, name)
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} must be callable or None, not {function!r}")
-            check_runs(name, function)
+            check_function(name, getattr(self, name))
 
     def serves(self, request: Request) -> bool:
         """Whether it is the path that is served, if only one is."""

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import __version__, bench, demo, playground, talk
+from . import __version__, bench, demo, talk
 from .exchange import Request
 from .frames import COMPILED
 from .server import Server
@@ -137,6 +137,8 @@ def _seconds(text: str) -> float:
 def _demo(options: argparse.Namespace) -> int:
     if options.port is None:
         return demo.run()
+    from . import playground  # with a server of HTTP, which no other command needs
+
     try:
         playground.serve(options.port, _announce)
     except OSError as error:
@@ -154,7 +156,7 @@ def _serve(options: argparse.Namespace) -> int:
     except OSError as error:
         return complain(f"cannot use this certificate and key: {talk.reason_of(error)}")
     try:
-        server = _make_server(options, relay.accept if relay else _echo, context)
+        server = _make_server(options, relay.accept if relay else demo.echo, context)
     except ModuleNotFoundError:
         return complain("gevent is not installed: pip install 'syncws[gevent]'")
     except OSError as error:
@@ -206,11 +208,6 @@ def _announce(url: str) -> None:
     except OSError as error:  # which is nothing to the clients
         _leave_output()
         talk.complain(f"cannot write to the output: {talk.reason_of(error)}")
-
-
-def _echo(ws: Any, request: Request) -> None:
-    for message in ws:
-        ws.send(message)
 
 
 class _Relay:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .errors import CALLED_OFF
-from .events import ErrorEvent, check_runs
+from .events import ErrorEvent, check_function
 from .headers import HeaderSource
 from .lifecycle import CLOSED, CLOSING, Role
 from .options import ConnectionOptions, Options, check_binary_type, check_bool
@@ -172,9 +172,7 @@ def check_socket_class(value: type[Socket]) -> type[Socket]:
 def _check_listeners(**listeners: object) -> None:
     """TypeError for what is neither callable nor None. (The attributes take it for None, as in the HTML standard.)"""
     for name, listener in listeners.items():
-        if listener is not None and not callable(listener):
-            raise TypeError(f"{name} must be callable or None, not {listener!r}")
-        check_runs(name, listener)
+        check_function(name, listener)
 
 
 def _untraced(error: _Error) -> _Error:

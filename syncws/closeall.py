@@ -36,7 +36,7 @@ def close_all(code: int | None = 1001, reason: str = "", timeout: float | None =
     living = [owner for reference in list(owners) if isinstance(owner := reference(), Connection)]
     opened = [ws for ws in living if ws.readyState == OPEN]
     end_all(living, lambda ws: ws.close(code, reason), deadline_after(timeout))
-    return all(clean for _, _, clean in (ws._ending() for ws in opened))
+    return all(ws._closed_error().wasClean for ws in opened)
 
 
 def end_all(connections: list[Connection], end: Callable[[Connection], None], deadline: float | None) -> None:

@@ -28,7 +28,7 @@ def run() -> int:
         for message in ws:
             server.broadcast(f"{request.query['name'][0]}: {message}")
 
-    with Server({"/echo": _echo, "/chat": chat}, host="127.0.0.1", port=0, compression=True) as server:
+    with Server({"/echo": echo, "/chat": chat}, host="127.0.0.1", port=0, compression=True) as server:
         url = f"ws://127.0.0.1:{server.address()[1]}"
         _title("A server", "one thread for each connection, blocking calls, no event loop")
         _line(f"listening on {url}/, with /echo and /chat")
@@ -58,7 +58,8 @@ def _line(text: str) -> None:
 # -- the server's side --------------------------------------------------------------------------------------
 
 
-def _echo(ws: Any, request: Request) -> None:
+def echo(ws: Any, request: Request) -> None:
+    """A handler that sends each message back."""
     for message in ws:
         ws.send(message)
 

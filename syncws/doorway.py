@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from .admission import Handler, refuse, report
 from .errors import HandshakeError, UpgradeUnsupported
-from .events import check_runs
+from .events import check_function
 from .exchange import Request, Response, status_line
 from .handshake_server import refusal
 from .headers import Headers
@@ -218,9 +218,7 @@ def _check_upgrade(request: object, sock: object, head: object, accept: object) 
         raise TypeError(f"sock must be a connected socket, not {sock!r}")
     if not isinstance(head, (bytes, bytearray, memoryview)):
         raise TypeError(f"head must be the bytes that were read behind the request, not {head!r}")
-    if accept is not None and not callable(accept):
-        raise TypeError(f"accept must be callable or None, not {accept!r}")
-    check_runs("accept", accept)
+    check_function("accept", accept)
 
 
 def request_of(environ: Environ) -> Request:

@@ -160,3 +160,8 @@ def _rebuild(kind: type[HandshakeError], args: tuple[Any, ...], state: dict[str,
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+def is_our_limit(error: BaseException) -> bool:
+    """Whether it says that a time limit of a caller is over, and not one of the system's (ETIMEDOUT)."""
+    return isinstance(error, TimeoutError) and error.errno is None

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from types import BuiltinMethodType, MethodType
+from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, GeneratorType, MethodType
 from typing import Any, ClassVar, TypeVar, overload
 
 logger = logging.getLogger("syncws")
@@ -36,10 +36,17 @@ def check_runs(what: str, function: Any) -> None:
             raise TypeError(f"{what} must be a plain function, neither a coroutine's nor a generator's: {function!r}")
 
 
+def check_function(what: str, function: Any) -> None:
+    """TypeError unless it is None, or runs when it is called."""
+    if function is not None and not callable(function):
+        raise TypeError(f"{what} must be callable or None, not {function!r}")
+    check_runs(what, function)
+
+
 def check_ran(what: str, result: Any) -> None:
     """TypeError if that is a coroutine or a generator: the function has not run."""
-    if inspect.iscoroutine(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
-        if not inspect.isasyncgen(result):
+    if isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+        if not isinstance(result, AsyncGeneratorType):
             result.close()
         raise TypeError(f"{what} returned a {type(result).__name__}, which nobody runs: it must be a plain function")
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from .attendant import TICK
 from .buffers import Data, Payload, as_bytes, fragment_of, kind_of
 from .control import Control
-from .errors import ConnectionClosed
+from .errors import ConnectionClosed, is_our_limit
 from .frames import BINARY, TEXT, encode_close
 from .lifecycle import OPEN, Role
 from .options import check_timeout
@@ -194,7 +194,7 @@ class Outgoing(Control):
             cut = False
             raise
         except OSError as error:
-            if isinstance(error, TimeoutError) and error.errno is None:  # ours, and not the system's
+            if is_our_limit(error):
                 cut = framed
                 raise
             cut = False
@@ -219,7 +219,7 @@ class Outgoing(Control):
             self.bytes_sent += size
             cut = False
         except OSError as error:
-            if isinstance(error, TimeoutError) and error.errno is None:  # ours, and not the system's
+            if is_our_limit(error):
                 raise
             cut = False
             self._sending_failed(error)

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from .client import Socket
+from .demo import echo
 from .exchange import Request
 from .server import Server
 
@@ -123,7 +124,7 @@ def serve(port: int, announce: Callable[[str], object]) -> None:
         for message in ws:
             server.broadcast(message, to=[other for other in server.clients if _is_at("/chat", other)])
 
-    accept = {"/chat": chat, "/echo": _echo}
+    accept = {"/chat": chat, "/echo": echo}
     with pages, Server(accept, server=pages, max_payload=_MOST) as server, contextlib.suppress(KeyboardInterrupt):
         announce(f"http://127.0.0.1:{pages.server_address[1]}/")
         pages.serve_forever()
@@ -131,8 +132,3 @@ def serve(port: int, announce: Callable[[str], object]) -> None:
 
 def _is_at(path: str, ws: Socket) -> bool:
     return ws.request is not None and ws.request.path == path
-
-
-def _echo(ws: Any, request: Request) -> None:
-    for message in ws:
-        ws.send(message)

@@ -17,7 +17,7 @@ from . import proxy as _proxy
 from . import url as _url
 from .answer import BODY_PATIENCE
 from .deflate import Deflate
-from .errors import CALLED_OFF, HandshakeError, RedirectError
+from .errors import CALLED_OFF, HandshakeError, RedirectError, is_our_limit
 from .events import RedirectEvent, ResponseEvent
 from .exchange import Response
 from .handshake_client import ClientHandshake
@@ -171,8 +171,7 @@ class Way:
         except (OSError, HandshakeError) as error:
             if self._owner._aborted:
                 raise ConnectionAbortedError(CALLED_OFF) from error
-            if isinstance(error, TimeoutError) and error.errno is None and self._timeout is not None:
-                # Ours, and not the system's.
+            if is_our_limit(error) and self._timeout is not None:
                 url = self._plan.question.address.url
                 raise TimeoutError(f"{url} was not open within {self._timeout:g} s: {error}") from error
             raise
