@@ -94,7 +94,8 @@ class Lifecycle(EventTarget, Port):
     close_reason: str = ""
 
     def __init__(self, runtime: Runtime, options: Options, *, server_side: bool) -> None:
-        super().__init__()
+        EventTarget.__init__(self)
+        Port.__init__(self)
         self._runtime = runtime
         self._green = not runtime.may_block
         self._options = options

@@ -34,38 +34,36 @@ _OPCODES = {str: TEXT, bytes: BINARY}
 class Port:
     """The attributes of the layers above that a short path needs, see there what each is; and the short paths."""
 
-    #: bytes read from the transport since the handshake, framing included
-    bytes_received: int = 0
-    #: bytes handed to the system since the handshake, framing included
-    bytes_sent: int = 0
+    # A dictionary of so many attributes is slow to look into.
+    __slots__ = (
+        "_between",
+        "_buffer",
+        "_calm",
+        "_decoded",
+        "_green",
+        "_happenings",
+        "_hub",
+        "_inbox",
+        "_lock",
+        "_max_payload",
+        "_message_owner",
+        "_out",
+        "_outbox",
+        "_pings",
+        "_plain",
+        "_pongs",
+        "_reader",
+        "_reads_here",
+        "_server_side",
+        "_short_descriptor",
+        "_waiting",
+        "_watched",
+        "_watcher",
+        "_writer",
+        "bytes_received",
+        "bytes_sent",
+    )
 
-    _server_side: bool
-    # Guarded by the state lock:
-    _lock: Lock
-    _reader: object = None
-    _writer: object = None
-    _message_owner: Any = None
-    _waiting: list[Lock]  # whom a change must be told to
-    _pongs: list[Any]
-    _pings: list[Any]
-    _outbox: Any = None
-    _calm: bool = False  # OPEN, not paused, no end in sight
-    _watched: bool = False  # by the attendant
-    _short_descriptor: int = -1  # of a plain socket that is written to without more ado
-    _green: bool = False  # among greenlets: nothing may wait in a system call
-    # The reader's:
-    _buffer: bytearray
-    _inbox: deque[Any] | tuple[()]  # the tuple, as long as nothing was in it
-    _hub: Any  # among greenlets: `_hub.wait(_watcher)` waits for data
-    _watcher: Any
-    _happenings: list[Any]
-    _reads_here: int = 0  # the thread that reads: another may be the main thread, which is to hear signals
-    _between: bool = False  # the receiver is between two messages
-    _max_payload: int = 0
-    _decoded: int = 0
-    # The writer's:
-    _out: list[Any]
-    _plain: bool = False  # a message needs nothing but framing
     # What the layers above do:
     _receive: Any
     _take_in: Any
@@ -77,6 +75,40 @@ class Port:
     _sender: Any
     _send_rest: Any
     _leave_writing: Any
+
+    def __init__(self) -> None:
+        #: bytes read from the transport since the handshake, framing included
+        self.bytes_received = 0
+        #: bytes handed to the system since the handshake, framing included
+        self.bytes_sent = 0
+
+        self._server_side: bool
+        # Guarded by the state lock:
+        self._lock: Lock
+        self._reader: object = None
+        self._writer: object = None
+        self._message_owner: Any = None
+        self._waiting: list[Lock]  # whom a change must be told to
+        self._pongs: list[Any]
+        self._pings: list[Any]
+        self._outbox: Any = None
+        self._calm = False  # OPEN, not paused, no end in sight
+        self._watched = False  # by the attendant
+        self._short_descriptor = -1  # of a plain socket that is written to without more ado
+        self._green = False  # among greenlets: nothing may wait in a system call
+        # The reader's:
+        self._buffer: bytearray
+        self._inbox: deque[Any] | tuple[()]  # the tuple, as long as nothing was in it
+        self._hub: Any  # among greenlets: `_hub.wait(_watcher)` waits for data
+        self._watcher: Any
+        self._happenings: list[Any]
+        self._reads_here = 0  # the thread that reads: another may be the main thread, which is to hear signals
+        self._between = False  # the receiver is between two messages
+        self._max_payload = 0
+        self._decoded = 0
+        # The writer's:
+        self._out: list[Any]
+        self._plain = False  # a message needs nothing but framing
 
     def _read_alone(self, role: object = None, /) -> Any:
         """Read once, as long as it takes, if nobody reads and nothing is the matter.
