@@ -188,6 +188,8 @@ class Reading(Posting):
     def _put(self, items: list[Item]) -> None:
         """As the reader: what came, where it belongs."""
         self._between = self._receiver.between
+        if not items:
+            return
         if self._receiver.only_messages:
             with self._lock:  # for an event is told by the difference of the two
                 self._open_inbox().extend(items)

@@ -126,7 +126,7 @@ class Receiver:
         self._max_payload = max_payload
         self._max_fragments = max_fragments
         self._errors = "replace" if skip_utf8_validation else "strict"
-        #: whether the last `feed` gave nothing but whole messages (TEXT, BINARY)
+        #: whether the last `feed` gave nothing but whole messages (TEXT, BINARY), if anything
         self.only_messages = False
         # After a Close or a failure nothing is read.
         self._ended = False
@@ -167,9 +167,9 @@ class Receiver:
     def fill(self, count: int, /) -> list[Item]:
         """Eat `count` bytes that were put into the room; otherwise as `feed`."""
         items: list[Item] = []
+        self.only_messages = True
         self._collected.fill(count, self._key, self._offset)
         self._note_gathered(items, count)
-        self.only_messages = self._frames == 1 and self._fin
         return items
 
     @property
@@ -194,7 +194,7 @@ class Receiver:
         if items is None and not (self._opcode or self._kept or self._ended):
             # Most of what comes is whole messages.
             collected, position = decode(buffer, 0, end, self._masked, self._max_payload)
-        self.only_messages = position == end
+        self.only_messages = True
         try:
             while position < end and not self._ended:
                 if self._remaining:
@@ -209,6 +209,7 @@ class Receiver:
             # Their frames hold views of `buffer`, which its owner may want to resize.
             error.__traceback__ = error.__context__ = None
             collected.append((FAILURE, error, False))
+            self.only_messages = False
         return collected
 
     def _end(self) -> None:
@@ -235,6 +236,7 @@ class Receiver:
         if header and (size := header.size + header.length) <= len(head):
             self._kept = b""
             items.append(self._control(header, head[header.size : size]))
+            self.only_messages = False
             return start + size
         self._kept = head
         return stop
@@ -376,4 +378,5 @@ class Receiver:
             self._opcode = 0
             if first:
                 return opcode, piece, compressed
+        self.only_messages = False
         return FRAGMENT, Fragment(opcode, piece, first, self._fin), compressed

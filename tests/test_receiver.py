@@ -47,7 +47,10 @@ def receive(
     items: list[Item] = []
     for chunk in chunks:
         buffer = bytearray(chunk) + b"\x88\x00"
-        items += receiver.feed(buffer, len(chunk))
+        new = receiver.feed(buffer, len(chunk))
+        # What the inbox takes as it is, in one step; a beginning of something else does not count.
+        assert receiver.only_messages == all(kind in (TEXT, BINARY) for kind, _, _ in new)
+        items += new
         buffer[:] = b"\xff" * len(buffer)
         # BufferError if a view of it were left, be it in an exception.
         buffer.clear()
