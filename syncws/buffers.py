@@ -12,7 +12,7 @@ Data = str | bytes | bytearray | memoryview
 Payload = bytes | bytearray | memoryview
 
 #: bytes of the buffer of a connection that has nothing to do
-LEAST_BUFFER = 1024
+LEAST_BUFFER = 496
 #: up to so many it may keep them, although it has nothing to do for a while
 SMALL_BUFFER = 8192
 #: beyond so many it does not grow

@@ -14,6 +14,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from .attendant import Attendant, Timer, attendant_of, owners
@@ -352,16 +353,15 @@ class Lifecycle(EventTarget, Port):
 
     def _call_after(self, seconds: float, function: Callable[..., None], *args: object) -> Timer:
         """Call `function(self, *args)` later, on the attendant, unless this object is gone by then."""
-        reference = self._reference
-
-        def call() -> None:
-            this = reference()
-            if this is not None:
-                function(this, *args)
-
-        timer = self._attendant.call_at(time.monotonic() + seconds, call)
+        timer = self._attendant.call_at(time.monotonic() + seconds, partial(_call, self._reference, function, *args))
         with self._lock:
             if self._state == CLOSED:
                 timer.cancel()
             self._timers = [timer for timer in (*self._timers, timer) if timer.function is not None]
         return timer
+
+
+def _call(reference: weakref.ref[Any], function: Callable[..., None], *args: object) -> None:
+    this = reference()
+    if this is not None:
+        function(this, *args)
