@@ -3,6 +3,7 @@
 The public names; where each comes from is where it is documented.
 """
 
+from .brokers import RedisBroker
 from .client import Socket
 from .closeall import close_all
 from .deflate import Deflate
@@ -60,6 +61,7 @@ __all__ = [
     "ProtocolError",
     "ProxyError",
     "RedirectError",
+    "RedisBroker",
     "Request",
     "Response",
     "Server",

@@ -65,6 +65,7 @@ class Attendant:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._thread = runtime.native_thread()  # of the hub
         self._poller = Poller(runtime)
         # Guards the six below, as far as they change in more than one step; never held while a charge is called.
         self._lock = runtime.lock()
@@ -84,6 +85,10 @@ class Attendant:
     @property
     def poller(self) -> Poller:
         return self._poller
+
+    def is_here(self) -> bool:
+        """Whether the caller runs on the thread of this hub."""
+        return self._thread == self._runtime.native_thread()
 
     def start(self) -> None:
         """Start the thread, once. Raises RuntimeError if there is none to be had."""

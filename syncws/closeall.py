@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 
-from .attendant import Attendant, owners
+from .attendant import owners
 from .awaiting import is_inside_one
 from .frames import encode_close
 from .lifecycle import OPEN
 from .options import check_timeout
 from .runtime import deadline_after, is_past
 from .websocket import Connection
+from .worlds import do_for
 
 #: seconds for connections to be gone that were terminated
 GRACE = 0.5
@@ -41,29 +41,20 @@ def close_all(code: int | None = 1001, reason: str = "", timeout: float | None =
 
 def end_all(connections: list[Connection], end: Callable[[Connection], None], deadline: float | None) -> None:
     """Call `end` for each, whatever its world, and wait until all are CLOSED; those that are not are terminated."""
-    _have(connections, end)
-    _have(connections, lambda ws: ws._hurry())
+    do_for(connections, _each(end))
+    do_for(connections, _each(lambda ws: ws._hurry()))
     inside = is_inside_one(connections)
     late = _await_end(connections, deadline, inside)
-    _have(late, lambda ws: ws.terminate())
+    do_for(late, _each(lambda ws: ws.terminate()))
     _await_end(late, deadline_after(GRACE), inside)
 
 
-def _have(connections: list[Connection], end: Callable[[Connection], None]) -> None:
-    """Call `end` for each, where it may be called: what belongs to a hub is touched by that hub's thread only."""
-    hubs: dict[Attendant, list[Connection]] = {}
-    for ws in connections:
-        if ws._runtime.may_block:
+def _each(end: Callable[[Connection], None]) -> Callable[[list[Connection]], None]:
+    def deed(connections: list[Connection]) -> None:
+        for ws in connections:
             end(ws)
-        else:
-            hubs.setdefault(ws._attendant, []).append(ws)
-    for attendant, group in hubs.items():
-        attendant.call_at(time.monotonic(), partial(_for_each, group, end))
 
-
-def _for_each(connections: list[Connection], end: Callable[[Connection], None]) -> None:
-    for ws in connections:
-        end(ws)
+    return deed
 
 
 def _await_end(connections: list[Connection], deadline: float | None, inside: bool) -> list[Connection]:

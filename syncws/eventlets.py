@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import eventlet
 import eventlet.hubs
@@ -17,6 +17,8 @@ import eventlet.semaphore
 import eventlet.tpool
 
 from .runtime import Lock, Runtime, Waiter
+
+T = TypeVar("T")
 
 
 class EventletRuntime(Runtime):
@@ -39,6 +41,14 @@ class EventletRuntime(Runtime):
 
     def home(self) -> object:
         return eventlet.hubs.get_hub()
+
+    def native_thread(self) -> int:
+        return eventlet.patcher.original("threading").get_ident()  # type: ignore[no-any-return]
+
+    def offload(self, function: Callable[..., T], *args: object) -> T:
+        if eventlet.patcher.is_monkey_patched("socket"):
+            return function(*args)  # it blocks this green thread only
+        return eventlet.tpool.execute(function, *args)  # type: ignore[no-any-return]
 
     def waiter(self, descriptor: int) -> Waiter:
         return EventletWaiter(descriptor)

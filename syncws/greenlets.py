@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
 import gevent.hub
@@ -19,6 +19,8 @@ import gevent.socket
 from .runtime import READ, WRITE, Lock, Runtime, Waiter
 
 _HUB_READ, _HUB_WRITE = 1, 2
+
+T = TypeVar("T")
 
 
 class GreenletRuntime(Runtime):
@@ -43,6 +45,14 @@ class GreenletRuntime(Runtime):
 
     def home(self) -> object:
         return gevent.get_hub()
+
+    def native_thread(self) -> int:
+        return gevent.monkey.get_original("threading", "get_ident")()  # type: ignore[no-any-return, unused-ignore]
+
+    def offload(self, function: Callable[..., T], *args: object) -> T:
+        if gevent.monkey.is_module_patched("socket"):
+            return function(*args)  # it blocks this greenlet only
+        return gevent.get_hub().threadpool.apply(function, args)  # type: ignore[no-any-return, unused-ignore]
 
     def waiter(self, descriptor: int) -> Waiter:
         return HubWaiter(descriptor)

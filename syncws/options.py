@@ -86,6 +86,11 @@ class Options:
         return cls(**given)
 
 
+def check_seconds(name: str, value: float) -> None:
+    """TypeError or ValueError unless `value` is a number of seconds, more than 0."""
+    _check_seconds(name, value)
+
+
 def check_binary_type(value: str) -> str:
     """ValueError unless `value` is one of `BINARY_TYPES`."""
     if value not in BINARY_TYPES:

@@ -1,4 +1,5 @@
-"""Messages that nobody waits for: `cork` gathers some for one write, a server's broadcast leaves them in an outbox.
+"""Messages that nobody waits for: `cork` gathers some for one write, a server's broadcast leaves them in an outbox, and
+so does what is published under a topic that the socket has subscribed to.
 
 Rank 4, over Outgoing. What is posted is one whole frame of one whole message, made elsewhere and shared between
 connections; it leaves between the messages of this one, as soon as the kernel takes it: with a `send`, at once, or by
@@ -14,13 +15,17 @@ from contextlib import contextmanager
 from .frames import encode_close
 from .lifecycle import CLOSED, CONNECTING, OPEN
 from .outgoing import Outgoing
+from .topics import check_topic, topics
 
 #: RFC 6455 section 7.4 and its registry: "Try Again Later"
 _TOO_SLOW = 1013
 
 
 class Posting(Outgoing):
-    """`cork`, and the receiving end of `Server.broadcast`."""
+    """`cork`, `subscribe`, and the receiving end of `Server.broadcast` and `publish`."""
+
+    # Guarded by the state lock. One `__init__` more, on top of all the others, would cost each thread a page of stack.
+    _topics: frozenset[str] = frozenset()
 
     @contextmanager
     def cork(self) -> Iterator[None]:
@@ -95,6 +100,44 @@ class Posting(Outgoing):
         if self._out:
             return True
         return self._lags and self._transport is not None and self._transport.wants_to_write()
+
+    # -- topics --------------------------------------------------------------------------------------------------
+
+    def subscribe(self, topic: str) -> None:
+        """Get what any server of this process publishes under `topic`, until `unsubscribe` or the end; twice is once.
+
+        Where a server has a broker, also what other processes publish: it returns once that is sure, and raises OSError
+        if it cannot be had; the socket is not subscribed then. TypeError for what is no str, ValueError on a client's
+        socket, InvalidStateError while CONNECTING, ConnectionClosed while CLOSING or CLOSED.
+        """
+        check_topic(topic)
+        if not self._server_side:  # each of its frames has a mask of its own
+            raise ValueError(f"expected a socket of a server, got {self!r}")
+        with self._lock:
+            self._refuse_unless_open()
+            known = topic in self._topics
+            self._topics |= {topic}
+            topics().join(topic, self)
+        try:
+            topics().follow(topic, self._runtime)
+        except BaseException:
+            if not known:
+                self.unsubscribe(topic)
+            raise
+
+    def unsubscribe(self, topic: str) -> None:
+        """The opposite of `subscribe`; nothing if there was none. TypeError for what is no str."""
+        check_topic(topic)
+        with self._lock:
+            topics().leave(self._topics & {topic}, self)
+            self._topics -= {topic}
+
+    def _conclude(self) -> None:
+        if self._topics:
+            topics().leave(self._topics, self)
+        super()._conclude()
+
+    # -- posts ---------------------------------------------------------------------------------------------------
 
     def _post(self, frame: bytes, max_backlog: int) -> None:
         """Send a whole frame without waiting. Who is left with more than `max_backlog` bytes is closed with 1013.

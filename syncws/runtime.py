@@ -90,6 +90,14 @@ class Runtime:
         """What an attendant belongs to: the process, here."""
         return self
 
+    def native_thread(self) -> int:
+        """The number of the thread that runs this, whatever runs on it."""
+        return threading.get_ident()
+
+    def offload(self, function: Callable[..., T], *args: object) -> T:
+        """What `function` answers, which may block whoever calls it for long: here that is a thread."""
+        return function(*args)
+
     def waiter(self, descriptor: int) -> Waiter:
         return ThreadWaiter(descriptor)
 
@@ -348,9 +356,7 @@ def current_runtime() -> Runtime:
     stop all greenlets, or switch between threads, which greenlets cannot.
     """
     monkey = sys.modules.get("gevent.monkey")
-    if monkey is None:
-        return _eventlets() or THREADS
-    patched = {name: monkey.is_module_patched(name) for name in ("socket", "threading")}
+    patched = {name: monkey.is_module_patched(name) for name in ("socket", "threading")} if monkey else {}
     if not any(patched.values()):
         return _eventlets() or THREADS
     if all(patched.values()):

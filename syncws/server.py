@@ -21,22 +21,21 @@ from .admission import Admission, Handler, HandshakeSocket, Verifier, let_change
 from .arrivals import Arrivals, check_cpu
 from .attendant import attendant_of, owners
 from .awaiting import is_inside_one
-from .broadcast import Broadcast
-from .buffers import Data
 from .client import Socket, check_socket_class
 from .closeall import GRACE, end_all
 from .doorway import Doorway
 from .errors import HandshakeError
-from .events import EventTarget
 from .exchange import Request, Response
 from .frames import encode_close
 from .handshake_server import Selector
 from .listen import stop_signals
 from .options import ConnectionOptions, Options, check_bool, check_count, check_timeout
+from .publishing import Publishing
 from .reception import Reception
 from .runtime import LOOK, Condition, Runtime, current_runtime, deadline_after
 from .sources import Attached, Fed, Listening, Place, Source, check_place, check_unused
 from .tls import check_context
+from .topics import Broker
 from .transport import Transport
 from .websocket import Connection
 
@@ -50,7 +49,7 @@ _UNFINISHED = 128  # handshakes beyond max_connections that may be under way
 _Self = TypeVar("_Self", bound="Server")
 
 
-class Server(EventTarget):
+class Server(Publishing):
     """A WebSocket server: `accept(ws, request)` is called for each connection, on that connection's thread.
 
     When it returns, a socket that was read by hand is closed with 1000; one that has listeners, or that nobody
@@ -69,8 +68,8 @@ class Server(EventTarget):
     backlog: connections that the system keeps until we accept them. reuse_port: several processes may have one port.
     max_backlog: bytes of broadcasts that may wait for a slow client, beyond it 1013. max_header_size: bytes of the
     request head, beyond it 431. ssl: an `ssl.SSLContext`. cpu: keep the connections' threads on this CPU.
-    socket_class: a subclass of `Socket`. legacy: take clients of hixie-76, too. Further options: as for `Socket`, with
-    compression off by default.
+    socket_class: a subclass of `Socket`. legacy: take clients of hixie-76, too. broker: carries what is published
+    between processes, a `RedisBroker` say. Further options: as for `Socket`, with compression off by default.
 
     Events, by `on` or `addEventListener`: listening(), connection(ws, request), headers(headers, request),
     client_error(error, sock, request), error(error), close().
@@ -107,9 +106,10 @@ class Server(EventTarget):
         cpu: int | None = None,
         socket_class: type[Socket] | None = None,
         legacy: bool = False,
+        broker: Broker | None = None,
         **options: Unpack[ConnectionOptions],
     ) -> None:
-        super().__init__()
+        super().__init__(client_tracking, max_backlog, broker)
         settings = Options.of("Server", {"compression": False, **options}, server=True)
         self._admission = Admission(
             settings,
@@ -127,20 +127,17 @@ class Server(EventTarget):
             check_unused(ssl=ssl, cpu=cpu)
         check_context(ssl, server_side=True)
         check_cpu(cpu)
-        self._client_tracking = check_bool("client_tracking", client_tracking)
         self._max_connections = None if max_connections is None else check_count("max_connections", max_connections)
-        self._max_backlog = check_count("max_backlog", max_backlog)
         self._runtime = self._RUNTIME or current_runtime()
         # Guards what follows; no other lock is taken under it.
         self._lock = self._runtime.lock()
         self._changed = Condition(self._runtime, self._lock)
-        # The open ones; a socket leaves it when CLOSED, without this lock. `list` takes all in one step, GIL or not.
-        self._registry: dict[Socket, None] = {}
         self._started = self._closing = self._close_called = self._close_told = False
         self._closers = 0  # calls of `close` under way
         self._stopped = False  # nothing more comes from the source
         self._furnish(check_socket_class(socket_class or self._SOCKET), ssl, cpu)
         self._source = self._source_from(server, no_server, Place(host, port, unix, sock, backlog, reuse_port))
+        self._use_broker()
 
     def _furnish(self, socket_class: type[Socket], context: _ssl.SSLContext | None, cpu: int | None) -> None:
         """What connections come by, from wherever."""
@@ -185,25 +182,6 @@ class Server(EventTarget):
         """
         address = self._source.address()
         return None if self._closing else address
-
-    @property
-    def clients(self) -> set[Socket]:
-        """The sockets until they are CLOSED: a copy, safe to iterate while they come and go.
-
-        Empty without `client_tracking`.
-        """
-        return {*list(self._registry)} if self._client_tracking else set()
-
-    def broadcast(self, data: Data, *, to: Iterable[Socket] | None = None) -> None:
-        """Send one message to all `clients`, or to those given; it is framed, and compressed, once.
-
-        Waits for nobody: what a slow client does not take is queued for it, one message or up to `max_backlog` bytes;
-        beyond them it is closed with 1013. Who is not open, or has no binary, is passed over. RuntimeError with neither
-        `to` nor `client_tracking`; TypeError, or ValueError for a client's socket, before anything is sent.
-        """
-        if to is None and not self._client_tracking:
-            raise RuntimeError("expected `to`, for there is no client_tracking")
-        Broadcast(data).send(list(self._registry) if to is None else to, self._max_backlog)
 
     def should_handle(self, request: Request) -> bool:
         """Whether this server takes the request, by its path; override to decide otherwise."""
@@ -277,6 +255,9 @@ class Server(EventTarget):
                 for ws in list(self._registry):
                     ws.terminate()
                 raise
+            finally:
+                if clients != "leave":
+                    self._disuse_broker()
             with self._lock:
                 told, self._close_told = self._close_told, True
             if not told:

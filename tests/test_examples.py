@@ -97,6 +97,17 @@ def test_in_the_chat_all_hear_what_one_says():
         assert anna.recv(PATIENCE) == "* ben is gone"
 
 
+def test_in_a_room_all_hear_what_one_says_and_those_in_the_next_do_not():
+    with serving("rooms.py") as url, world.Socket(f"{url}tea") as anna, world.Socket(f"{url}coffee") as carl:
+        assert [anna.recv(PATIENCE), carl.recv(PATIENCE)] == ["* somebody came"] * 2
+        with world.Socket(f"{url}tea") as ben:
+            assert anna.recv(PATIENCE) == ben.recv(PATIENCE) == "* somebody came"
+            ben.send("milk?")
+            assert anna.recv(PATIENCE) == ben.recv(PATIENCE) == "milk?"
+        carl.send("black")
+        assert carl.recv(PATIENCE) == "black"
+
+
 def test_the_greenlet_server_sends_while_it_receives():
     pytest.importorskip("gevent")
     with serving("gevent_server.py") as url:

@@ -27,6 +27,8 @@ CALLS = {
     "resume": "",
     "makefile": "mode='rwb', buffering=None, *, encoding=None, errors=None, newline=None",
     "cork": "",
+    "subscribe": "topic",
+    "unsubscribe": "topic",
     "addEventListener": "type, listener, *, once=False",
     "removeEventListener": "type, listener",
     "dispatchEvent": "event",

@@ -32,7 +32,6 @@ def test_exactly_one_place_to_listen_is_given(count: int) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "broker",
         "legacy",
         "blocking",
         "generate_mask",

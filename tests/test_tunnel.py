@@ -11,7 +11,6 @@ import random
 import signal
 import socket
 import struct
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import debian
 import pytest
 import world
 from command import ROOT, Command
+from redis_program import Redis
 from world import PATIENCE, spawn
 
 pytestmark = world.threads_only  # processes of their own, which no test mode reaches
@@ -140,33 +140,15 @@ def test_a_service_that_resets_looks_broken_too() -> None:
 # -- redis ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def redis_program() -> str:
-    """Debian's redis-server, installed if it can be."""
-    return debian.need("redis-server", "redis-server", "nothing real went through the tunnel")
-
-
 @pytest.fixture
-def redis_port(redis_program: str, tmp_path: Path) -> Iterator[int]:
+def redis_port(tmp_path: Path) -> Iterator[int]:
     """The port of a redis-server of our own, which keeps nothing."""
-    (port,) = debian.free_ports(1)
-    command = [redis_program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    command += ["--dir", tmp_path, "--daemonize", "no", "--proto-max-bulk-len", "64mb"]
-    log = (tmp_path / "log").open("wb")
-    with log, subprocess.Popen(list(map(str, command)), stdout=log, stderr=log) as process:
-        try:
-            world.eventually(lambda: answers(port))
-            yield port
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), connection(port) as sock:
-        sock.sendall(b"PING\r\n")
-        return sock.recv(7) == b"+PONG\r\n"
-    return False
+    redis = Redis(debian.need("redis-server", "redis-server", "nothing real went through the tunnel"), tmp_path)
+    redis.start()
+    try:
+        yield redis.port
+    finally:
+        redis.stop()
 
 
 def request(*words: bytes) -> bytes:
