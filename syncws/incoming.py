@@ -58,19 +58,19 @@ class Incoming(Reading):
         """
         if not self._read_by_hand:
             self._refuse_if_listened()
-        message = None
         if timeout is not None:
             check_timeout(timeout)
-        elif not self._inbox and self._calm:
+        elif not self._inbox:
             message = self._read_alone()
-            if message is None and not self._inbox:
+            if message is not None:
+                data = message[1]
+                return data if data.__class__ is str else hand_out(message, self._binary_type)
+            if self._calm and not self._inbox:
                 self._read_once(object())
-        if message is None:
-            message = self._take() or self._await_message(timeout)
+        message = self._take() or self._await_message(timeout)
         if self._held_back:
             self._made_room()
-        data = message[1]
-        return data if data.__class__ is str else hand_out(message, self._binary_type)
+        return hand_out(message, self._binary_type)
 
     def _refuse_if_listened(self) -> None:
         with self._lock:
