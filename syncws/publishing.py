@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from .broadcast import Broadcast
-from .buffers import Data
+from .buffers import Data, as_bytes
 from .client import Socket
 from .events import EventTarget
 from .options import check_bool, check_count
@@ -59,6 +59,8 @@ class Publishing(EventTarget):
         OSError if that cannot be, and those of this process have it then. TypeError, ValueError before anything is
         sent.
         """
+        if not isinstance(data, (str, bytes)) and (view := as_bytes(data)) is not None:
+            data = bytes(view)  # for another hub, which sends it later
         message = Broadcast(data)
         deliver(check_topic(topic), message, self._max_backlog)
         if self._broker is not None:

@@ -142,6 +142,20 @@ def test_any_thread_may_publish(topic: str) -> None:
         thread.join(PATIENCE)
 
 
+def test_a_buffer_may_be_changed_once_it_is_published(topic: str) -> None:
+    def publish(server: Any) -> None:
+        buffer = bytearray(b"before")
+        server.publish(topic, buffer)
+        buffer[:] = b"behind"
+
+    with gathering() as (server, members):
+        client, _ = members.add(topic)
+        thread = threading.Thread(target=publish, args=(server,))
+        thread.start()
+        assert client.recv(PATIENCE) == b"before"
+        thread.join(PATIENCE)
+
+
 def test_a_subscriber_that_does_not_read_is_closed_with_1013_and_costs_the_others_nothing(topic: str) -> None:
     with gathering(max_backlog=100_000) as (server, members):
         (lazy, ws), (eager, _) = members.add(topic, max_queue=1), members.add(topic)

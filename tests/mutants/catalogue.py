@@ -218,6 +218,24 @@ MUTANTS = (
         "test_broadcast.py -k 1013",
     ),
     Mutant(
+        "topics-outlive",
+        "who is closed stays in its topics",
+        (Edit("Posting._conclude", "topics().leave(self._topics, self)", "pass"),),
+        "test_topics.py -k whoever_is_closed",
+    ),
+    Mutant(
+        "follow-unconfirmed",
+        "subscribe does not wait until the Redis has confirmed it",
+        (Edit("RedisBroker.follow", "not listener.await_following(topic)", "False"),),
+        "test_brokers.py -k misses_nothing_from_then_on",
+    ),
+    Mutant(
+        "follow-on-its-way-out",
+        "subscribe relies on a channel that is about to be left",
+        (Edit("_Listener._reconcile", "self._followed &= wanted", "pass"),),
+        "test_brokers.py -k comes_back_at_once",
+    ),
+    Mutant(
         "cork-stays",
         "a cork is not drawn",
         (Edit("_uncork", "self._corks = tuple(other for other in self._corks if other is not cork)", "pass"),),
