@@ -335,4 +335,7 @@ class Control(Lifecycle):
             self._drop_after(min(LINGER, self._options.close_timeout))
 
     def _drop_after(self, seconds: float) -> None:
-        self._call_after(seconds, Control._abort, f"the peer did not close within {seconds:g} s")
+        self._call_after(seconds, Control._drop_late, seconds)
+
+    def _drop_late(self, seconds: float) -> None:
+        self._abort(f"the peer did not close within {seconds:g} s")
