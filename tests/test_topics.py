@@ -19,6 +19,7 @@ import syncws
 from syncws import ConnectionClosed
 from syncws.topics import topics
 
+ROUNDS = 60  # of a member's coming and going
 _numbers = itertools.count()
 
 
@@ -243,14 +244,13 @@ def test_topics_of_users_who_come_and_go_leave_nothing_behind(topic: str) -> Non
         assert len(topics().wanted()) == before
 
 
-@pytest.mark.stress
 def test_between_subscribing_and_leaving_nobody_misses_a_message(topic: str) -> None:
     """Members come and go while somebody publishes; each sees an unbroken row of numbers."""
     rows: list[list[int]] = []
     over = Event()
 
     def member(ws: Any, request: Any) -> None:
-        for _ in range(20):
+        for _ in range(ROUNDS):
             ws.subscribe(topic)
             ws.send("in")
             ws.recv()
@@ -260,7 +260,7 @@ def test_between_subscribing_and_leaving_nobody_misses_a_message(topic: str) -> 
 
     def follow(server: Any) -> None:
         with Socket(url_of(server), proxy=None, max_queue=1000) as client:
-            for _ in range(20):
+            for _ in range(ROUNDS):
                 row: list[int] = []
                 rows.append(row)
                 while (message := client.recv(PATIENCE)) != "in":
@@ -291,7 +291,7 @@ def test_between_subscribing_and_leaving_nobody_misses_a_message(topic: str) -> 
     finally:
         over.set()
         sys.setswitchinterval(switch_interval)
-    assert len(rows) == 160
+    assert len(rows) == 8 * ROUNDS
     for row in rows:
         assert row == list(range(row[0], row[0] + len(row)))
 
