@@ -30,6 +30,7 @@ from .lifecycle import CLOSED, CLOSING, CONNECTING, OPEN
 from .message import Message
 from .reconnect import reconnect
 from .server import Server
+from .topics import Broker
 from .upgrade import upgrade
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "PONG",
     "TEXT",
     "BrokenStream",
+    "Broker",
     "CloseEvent",
     "ConnectionClosed",
     "Deflate",
