@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket as _native
 import subprocess
 
 import pytest
 
+_PORTS = 10_000, 32_000
 _FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 
@@ -38,9 +40,14 @@ def _install(program: str, package: str) -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody has just now."""
+    """Ports of the loopback that nobody has just now, from below those that the system gives to outgoing connections:
+    one of these could have it in the next moment."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(_native.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            sock = stack.enter_context(_native.socket())
+            port = random.SystemRandom().randrange(*_PORTS)
+            with contextlib.suppress(OSError):  # somebody has it
+                sock.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports

@@ -35,7 +35,7 @@ def test_without_a_url_it_measures_a_server_of_its_own():
     status, result, complaints = measured(*BRIEF)
     assert (status, complaints, result["problems"]) == (0, [], [])
     assert result["connections"] == 3
-    assert result["seconds"] == pytest.approx(0.3, abs=0.2)
+    assert 0.29 < result["seconds"] < PATIENCE
     assert result["messages"] > 10
     assert result["rate"] == pytest.approx(result["messages"] / result["seconds"], rel=0.02)
     latency = result["latency_ms"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 
+import debian
 import pytest
 import world
 from command import ROOT
@@ -40,12 +41,6 @@ OF_INSTANCES = {"request.headers", "request.path", "request.environ", "message.s
 
 def programs(section):
     return re.findall(r"^```python\n(.*?)^```$", SECTIONS[section], re.MULTILINE | re.DOTALL)
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def at(program, port):
@@ -103,7 +98,7 @@ def test_every_example_named_is_there():
 
 def test_the_one_for_ws_talks_to_itself():
     pair, _ = programs("From ws and fibjs")
-    assert run(at(pair, free_port())) == ["hello", "1000"]
+    assert run(at(pair, debian.free_ports(1)[0])) == ["hello", "1000"]
 
 
 def test_the_one_for_fibjs_serves_its_path():
@@ -151,7 +146,7 @@ def test_the_one_for_flask_sock_is_a_route_of_flask():
 def test_the_one_for_gevent_websocket_is_an_application_of_pywsgi():
     pytest.importorskip("gevent")
     _, program = programs("From gevent-websocket")
-    port = free_port()
+    port = debian.free_ports(1)[0]
     command = [sys.executable, "-c", at(program, port)]
     with subprocess.Popen(command, cwd=world.HOME, stderr=subprocess.DEVNULL) as process:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -240,7 +241,9 @@ def test_a_flood_of_handshakes_and_rubbish_leaves_nothing(server: Program) -> No
     round_of_rubbish(200)
     before: Any = server.resident()
     round_of_rubbish(500)
-    assert server.resident() - before < 2 * MEBI
+    # Without the GIL the memory of a thread that ended is kept for others: it comes and goes by some MiB.
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert server.resident() - before < (2 if gil else 10) * MEBI
 
 
 @world.untraced

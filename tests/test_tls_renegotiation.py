@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import debian
 import pytest
 import world
 from peer import TEXT, accept_of, frame
@@ -28,8 +29,7 @@ class OpenSSL:
     def __init__(self, stack: contextlib.ExitStack, authority: Any, folder: Path) -> None:
         certificate, self._output = folder / "certificate", folder / "output"
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
-        with raw_listener() as listener:
-            self.address = listener.getsockname()
+        self.address = "127.0.0.1", debian.free_ports(1)[0]
         place = "{}:{}".format(*self.address)
         output = stack.enter_context(self._output.open("wb"))
         command = [*_COMMAND, "-accept", place, "-cert", str(certificate), "-key", str(certificate)]
