@@ -26,7 +26,6 @@ class Broadcast:
         payload = data.encode() if isinstance(data, str) else as_bytes(data)
         if payload is None:
             raise TypeError(f"data must be str or bytes-like, not {kind_of(data)}")
-        self.data = data
         self._opcode = TEXT if isinstance(data, str) else BINARY
         self._payload = payload
         self._frames: dict[_Key, bytes] = {}

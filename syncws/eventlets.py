@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import eventlet
 import eventlet.hubs
@@ -16,9 +16,7 @@ import eventlet.patcher
 import eventlet.semaphore
 import eventlet.tpool
 
-from .runtime import Lock, Runtime, Waiter
-
-T = TypeVar("T")
+from .runtime import Lock, Runtime, T, Waiter
 
 
 class EventletRuntime(Runtime):

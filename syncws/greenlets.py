@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import gevent
 import gevent.hub
@@ -16,11 +16,9 @@ import gevent.lock
 import gevent.monkey
 import gevent.socket
 
-from .runtime import READ, WRITE, Lock, Runtime, Waiter
+from .runtime import READ, WRITE, Lock, Runtime, T, Waiter
 
 _HUB_READ, _HUB_WRITE = 1, 2
-
-T = TypeVar("T")
 
 
 class GreenletRuntime(Runtime):

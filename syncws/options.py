@@ -53,8 +53,8 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("handshake_timeout", "ping_interval", "ping_timeout"):
-            _check_seconds(name, getattr(self, name), optional=True)
-        _check_seconds("close_timeout", self.close_timeout, zero=True)
+            check_seconds(name, getattr(self, name), optional=True)
+        check_seconds("close_timeout", self.close_timeout, zero=True)
         object.__setattr__(self, "max_payload", check_limit("max_payload", self.max_payload))
         check_count("max_fragments", self.max_fragments)
         check_count("max_queue", self.max_queue, least=1)
@@ -86,11 +86,6 @@ class Options:
         return cls(**given)
 
 
-def check_seconds(name: str, value: float) -> None:
-    """TypeError or ValueError unless `value` is a number of seconds, more than 0."""
-    _check_seconds(name, value)
-
-
 def check_binary_type(value: str) -> str:
     """ValueError unless `value` is one of `BINARY_TYPES`."""
     if value not in BINARY_TYPES:
@@ -100,10 +95,11 @@ def check_binary_type(value: str) -> str:
 
 def check_timeout(timeout: float | None) -> None:
     """TypeError or ValueError unless `timeout` is None or a number of seconds, at least 0."""
-    _check_seconds("timeout", timeout, optional=True, zero=True)
+    check_seconds("timeout", timeout, optional=True, zero=True)
 
 
-def _check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
+def check_seconds(name: str, value: Any, *, optional: bool = False, zero: bool = False) -> None:
+    """TypeError or ValueError unless `value` is a number of seconds: more than 0, or what else is allowed."""
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):

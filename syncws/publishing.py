@@ -61,10 +61,9 @@ class Publishing(EventTarget):
         """
         if not isinstance(data, (str, bytes)) and (view := as_bytes(data)) is not None:
             data = bytes(view)  # for another hub, which sends it later
-        message = Broadcast(data)
-        deliver(check_topic(topic), message, self._max_backlog)
+        deliver(check_topic(topic), Broadcast(data), self._max_backlog)
         if self._broker is not None:
-            self._runtime.offload(self._broker.publish, topic, message.data)
+            self._runtime.offload(self._broker.publish, topic, data)
 
     def _use_broker(self) -> None:
         if self._broker is not None:

@@ -19,7 +19,6 @@ from redis_program import Redis
 from test_topics import Members, gathering, has_nothing
 from world import PATIENCE, Server, Socket, eventually, spawn
 
-import syncws
 from syncws import RedisBroker, brokers
 from syncws.topics import topics
 
@@ -145,23 +144,19 @@ def test_who_has_subscribed_misses_nothing_from_then_on(redis: Redis, topic: str
                 ws.unsubscribe(f"{topic}/{number}")
 
 
+@pytest.mark.usefixtures("hectic")
 def test_who_leaves_and_comes_back_at_once_misses_nothing(redis: Redis, topic: str) -> None:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with with_broker(redis) as (_, members), client_of(redis) as stranger_s:
-            client, ws = members.add(topic)
-            for number in range(300):
-                ws.unsubscribe(topic)
-                if number % 3 == 0:
-                    time.sleep(0.0003 * (number % 7))
-                if number % 50 == 0:
-                    world.sleep(0.3)  # until it is unsubscribed from the Redis, too
-                ws.subscribe(topic)
-                stranger_s.publish(*stranger(topic, str(number)))
-                assert client.recv(PATIENCE) == str(number)
-    finally:
-        sys.setswitchinterval(interval)
+    with with_broker(redis) as (_, members), client_of(redis) as stranger_s:
+        client, ws = members.add(topic)
+        for number in range(300):
+            ws.unsubscribe(topic)
+            if number % 3 == 0:
+                time.sleep(0.0003 * (number % 7))
+            if number % 50 == 0:
+                world.sleep(0.3)  # until it is unsubscribed from the Redis, too
+            ws.subscribe(topic)
+            stranger_s.publish(*stranger(topic, str(number)))
+            assert client.recv(PATIENCE) == str(number)
 
 
 def test_channels_of_topics_that_nobody_is_in_are_left(redis: Redis, topic: str) -> None:
@@ -215,9 +210,6 @@ if mode == "threads":
     from os import fork, waitpid
 else:
     from gevent.os import fork, waitpid
-    if mode.startswith("patched"):
-        import gevent
-        world._start = gevent.spawn  # a Thread that gevent made a greenlet does not survive a fork
 from syncws import RedisBroker
 import signal, sys
 topic = sys.argv[2]
@@ -369,6 +361,9 @@ def test_brokers_of_one_redis_and_prefix_are_equal() -> None:
 
 
 def test_a_broker_connects_to_nothing_before_there_is_need() -> None:
-    (port,) = debian.free_ports(1)
-    with Server(no_server=True, broker=RedisBroker(f"redis://127.0.0.1:{port}")):
-        assert syncws.__version__
+    with world.raw_listener() as listener:
+        broker = RedisBroker(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        with Server(no_server=True, broker=broker):
+            listener.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                listener.accept()

@@ -6,7 +6,6 @@ import contextlib
 import http.server
 import os
 import socket as native
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -284,26 +283,22 @@ def test_who_sends_all_the_time_lets_others_send(others: int, fragments: bool, s
 
 
 @threads_only
+@pytest.mark.usefixtures("hectic")
 def test_a_cork_of_one_thread_does_not_end_what_another_receives() -> None:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with serving() as server, Socket(url_of(server)) as ws:
-            over = threading.Event()
+    with serving() as server, Socket(url_of(server)) as ws:
+        over = threading.Event()
 
-            def cork() -> None:
-                while not over.is_set():
-                    with ws.cork():
-                        pass
+        def cork() -> None:
+            while not over.is_set():
+                with ws.cork():
+                    pass
 
-            corking = spawn(cork)
-            for number in range(2000):
-                ws.send(str(number))
-                assert ws.recv(PATIENCE) == str(number)
-            over.set()
-            corking.result()
-    finally:
-        sys.setswitchinterval(before)
+        corking = spawn(cork)
+        for number in range(2000):
+            ws.send(str(number))
+            assert ws.recv(PATIENCE) == str(number)
+        over.set()
+        corking.result()
 
 
 @threads_only

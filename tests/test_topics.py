@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -244,6 +243,7 @@ def test_topics_of_users_who_come_and_go_leave_nothing_behind(topic: str) -> Non
         assert len(topics().wanted()) == before
 
 
+@pytest.mark.usefixtures("hectic")
 def test_between_subscribing_and_leaving_nobody_misses_a_message(topic: str) -> None:
     """Members come and go while somebody publishes; each sees an unbroken row of numbers."""
     rows: list[list[int]] = []
@@ -278,19 +278,15 @@ def test_between_subscribing_and_leaving_nobody_misses_a_message(topic: str) -> 
             server.publish(topic, str(number))
             world.sleep(0.0005)
 
-    switch_interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with serving(member) as server:
-            publisher = spawn(publish, server)
+    with serving(member) as server:
+        publisher = spawn(publish, server)
+        try:
             followers = [spawn(follow, server) for _ in range(8)]
             for follower in followers:
                 follower.result(60)
+        finally:
             over.set()
-            publisher.result()
-    finally:
-        over.set()
-        sys.setswitchinterval(switch_interval)
+        publisher.result()
     assert len(rows) == 8 * ROUNDS
     for row in rows:
         assert row == list(range(row[0], row[0] + len(row)))
