@@ -176,7 +176,7 @@ class _Listener:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """The thread ends within a moment."""
+        """It takes nothing more, and its thread ends within a moment."""
         self._stopped = True
 
     def disinherit(self) -> None:
@@ -220,8 +220,10 @@ class _Listener:
 
     def _listen(self, pubsub: Any) -> None:
         heard = asked = looked = time.monotonic()
-        while not self._stopped:
+        while True:
             message = pubsub.get_message(timeout=_LOOK)
+            if self._stopped:
+                return  # another one may listen now, and would deliver it, too
             now = time.monotonic()
             if message is not None:
                 heard = now

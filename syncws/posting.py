@@ -126,7 +126,10 @@ class Posting(Outgoing):
             raise
 
     def unsubscribe(self, topic: str) -> None:
-        """The opposite of `subscribe`; nothing if there was none. TypeError for what is no str."""
+        """The opposite of `subscribe`; nothing if there was none. TypeError for what is no str.
+
+        What another thread is publishing at this moment may still come.
+        """
         check_topic(topic)
         with self._lock:
             topics().leave(self._topics & {topic}, self)

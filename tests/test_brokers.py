@@ -194,6 +194,16 @@ def test_two_servers_of_one_process_hear_of_a_message_once(redis: Redis, topic: 
         has_nothing(mine, theirs)
 
 
+def test_two_servers_one_after_the_other_hear_of_a_message_once(redis: Redis, topic: str) -> None:
+    with client_of(redis) as stranger_s:
+        for _ in range(10):
+            with with_broker(redis) as (_, members):
+                client, _ = members.add(topic)
+                stranger_s.publish(*stranger(topic, "from afar"))
+                assert client.recv(PATIENCE) == "from afar"
+                has_nothing(client)
+
+
 @pytest.mark.parametrize("message", [b"", b"t", b"x" + bytes(16) + b"data", b"t" + bytes(16) + b"\xff"])
 def test_what_is_not_ours_is_logged_and_dropped(redis: Redis, topic: str, message: bytes, caplog: Any) -> None:
     with with_broker(redis) as (_, members), client_of(redis) as stranger_s:

@@ -236,6 +236,12 @@ MUTANTS = (
         "test_brokers.py -k comes_back_at_once",
     ),
     Mutant(
+        "delivers-when-stopped",
+        "a broker that was stopped delivers beside the one that has taken its place",
+        (Edit("_Listener._listen", "self._stopped", "False"),),
+        "test_brokers.py -k one_after_the_other",
+    ),
+    Mutant(
         "cork-stays",
         "a cork is not drawn",
         (Edit("_uncork", "self._corks = tuple(other for other in self._corks if other is not cork)", "pass"),),
