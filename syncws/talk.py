@@ -28,6 +28,8 @@ _QUIET = 0.2  # seconds without a message, after which the replies are in
 _SHOWN_BYTES = 32
 _PROMPT = "> "
 _NO_UTF8 = "the input is not UTF-8"
+# What a terminal makes of it, ECMA-48 SGR: text in cyan, binary in magenta, what we say ourselves faint.
+_TEXT, _BINARY, _NOTE = "36", "35", "2"
 # Controls, line separators, marks that turn the direction of writing, and halves of surrogate pairs.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -220,9 +222,9 @@ class _Talk:
         """Prompt for lines to send, until Ctrl-D or Ctrl-C; `/ping` and `/close` are commands."""
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  (editing and history for input())
-        say(f"connected to {visible(self._ws.url)}; /ping, /close [CODE [REASON]], Ctrl-D to leave")
         ws = self._ws
-        ws.onmessage = lambda event: _say_above_prompt(f"< {shown(event.data)}")
+        say(_coloured(_NOTE, f"connected to {visible(ws.url)}; /ping, /close [CODE [REASON]], Ctrl-D to leave"))
+        ws.onmessage = self._show
         ws.onpong = self._tell_pong
         ws.addEventListener("close", self._leave_prompt)
         usual = signal.signal(signal.SIGINT, self._interrupt)
@@ -268,10 +270,14 @@ class _Talk:
         except ValueError as error:
             complain(str(error))
 
+    def _show(self, event: Any) -> None:
+        colour = _TEXT if isinstance(event.data, str) else _BINARY
+        _say_above_prompt(f"< {_coloured(colour, shown(event.data))}")
+
     def _tell_pong(self, event: Any) -> None:
         # Those of the keepalive are not worth a line.
         if event.data in self._pinged:
-            _say_above_prompt(f"pong after {(self._ws.latency or 0) * 1000:.1f} ms")
+            _say_above_prompt(_coloured(_NOTE, f"pong after {(self._ws.latency or 0) * 1000:.1f} ms"))
 
     def _leave_prompt(self, event: Any) -> None:
         # Only a signal gets the main thread out of input(), and not one that comes just before it waits.
@@ -295,6 +301,13 @@ class _Talk:
         if self._interrupted:
             return 130
         return 0 if good else 1
+
+
+def _coloured(colour: str, line: str) -> str:
+    """For a terminal, unless its user has no colours or wants none (no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return line
+    return f"\x1b[{colour}m{line}\x1b[0m"
 
 
 def _say_above_prompt(line: str) -> None:

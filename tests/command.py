@@ -20,8 +20,9 @@ class Command:
     """`python` with these arguments, in the folder of the package; ended at the end of the `with`."""
 
     def __init__(
-        self, *arguments: object, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE
+        self, *arguments: object, stdin: Any = subprocess.PIPE, stdout: Any = subprocess.PIPE, **environment: str
     ) -> None:
+        ours = {"PYTHONPATH": str(world.HOME), "PYTHONIOENCODING": "utf-8", "TERM": "dumb", "NO_COLOR": ""}
         # What a shell starts in the background ignores Ctrl-C, and so would its children.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -33,7 +34,7 @@ class Command:
                 stderr=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": str(world.HOME), "PYTHONIOENCODING": "utf-8", "TERM": "dumb"},
+                env={**os.environ, **ours, **environment},
             )
         finally:
             signal.signal(signal.SIGINT, before)

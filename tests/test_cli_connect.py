@@ -251,10 +251,11 @@ def test_a_reader_of_the_output_may_leave(echo_url):
 class Terminal:
     """`connect` with a person in front of it."""
 
-    def __init__(self, url, *arguments):
+    def __init__(self, url, *arguments, **environment):
         self.screen = ""
         self._own, theirs = pty.openpty()
-        self._command = syncws("connect", url, *arguments, stdin=theirs, stdout=theirs)
+        environment = {"TERM": "xterm", **environment}
+        self._command = syncws("connect", url, *arguments, stdin=theirs, stdout=theirs, **environment)
         os.close(theirs)
 
     def until(self, text):
@@ -297,11 +298,36 @@ def test_a_person_types_and_reads(echo_url):
     with Terminal(echo_url) as terminal:
         terminal.until("> ")
         terminal.type("hello\n")
-        terminal.until("< hello")
+        terminal.until("< \x1b[36mhello\x1b[0m")
         terminal.type("/ping\n")
-        terminal.until("pong after ")
+        terminal.until("\x1b[2mpong after ")
         terminal.type_end()
         assert terminal.end() == (0, [], [])
+
+
+def test_what_was_typed_before_comes_back(echo_url):
+    pytest.importorskip("readline")
+    with Terminal(echo_url) as terminal:
+        terminal.until("> ")
+        terminal.type("first\n")
+        terminal.until("mfirst\x1b[0m")
+        terminal.type("second\n")
+        terminal.until("msecond\x1b[0m")
+        terminal.screen = ""
+        terminal.type("\x1b[A\x1b[A\n")  # the arrow up, twice
+        terminal.until("mfirst\x1b[0m")
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids="=".join)
+def test_who_wants_no_colours_gets_none(echo_url, environment):
+    with Terminal(echo_url, **environment) as terminal:
+        terminal.until("> ")
+        terminal.type("hello\n")
+        terminal.until("< hello")
+        terminal.type_end()
+        assert terminal.end() == (0, [], [])
+    assert "m\x1b" not in terminal.screen
+    assert "\x1b[2m" not in terminal.screen
 
 
 @pytest.mark.parametrize("line, status", [("/close 4001 enough\n", 1), ("/close\n", 0)])
@@ -326,6 +352,6 @@ def test_the_end_reaches_the_person_at_the_prompt():
         ws.close(4000, "enough")
 
     with world.serving(accept) as server, Terminal(world.url_of(server)) as terminal:
-        terminal.until(r"< \x1b[31mred")
+        terminal.until(r"\x1b[31mred")
         assert terminal.end() == (1, [], ["syncws: closed with 4000: 'enough'"])
     assert "\x1b[31m" not in terminal.screen
