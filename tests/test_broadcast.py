@@ -49,12 +49,18 @@ def read_to_close(peer: Peer) -> list[Frame]:
 
 
 def stall(place: Crowd, *targets: Any) -> int:
-    """Broadcast to those who do not read until something waits for each: how many messages there were."""
+    """Broadcast to those who do not read until something waits for each, and goes on waiting: how many messages."""
     count = 0
-    while not all(ws.bufferedAmount for ws in targets):
-        place.server.broadcast(f"{count:04}" + "x" * 10_000, to=targets)
-        count += 1
-    return count
+    while True:
+        while not all(ws.bufferedAmount for ws in targets):
+            place.server.broadcast(f"{count:04}" + "x" * 10_000, to=targets)
+            count += 1
+        left = [ws.bufferedAmount for ws in targets]
+        world.sleep(0.03)  # what the kernel took goes on to the peer's side of it, and there may be room again
+        for ws in targets:
+            ws._flush()
+        if left == [ws.bufferedAmount for ws in targets]:
+            return count
 
 
 def check_stalled(peer: Peer, count: int) -> None:
