@@ -107,6 +107,13 @@ class Admission:
         """Whether it is the path that is served, if only one is."""
         return self.path is None or request.path == self.path
 
+    @property
+    def paths(self) -> frozenset[str] | None:
+        """Those that are served; None: all."""
+        if self.path is not None:
+            return frozenset((self.path,))
+        return frozenset(self.accept) if isinstance(self.accept, Mapping) else None
+
     def handler(self, request: Request) -> Handler | None:
         """Who gets the connection; HandshakeError 404 for a path that is not in the mapping."""
         if not isinstance(self.accept, Mapping):

@@ -29,7 +29,8 @@ _locks: dict[str, threading.Lock] = {}
 class Attachment:
     """One `Server` at one HTTP server. TypeError if it is of no kind that is known.
 
-    claim: what no two at one server may share, for the second would get nothing: the path (None: all of them).
+    claim: what no two at one server may share, for the second would get nothing: a set of paths (None: all of them), or
+    what is equal to itself alone.
     """
 
     def __init__(self, server: Any, doorway: Doorway, wants: Callable[[Request], bool], claim: object) -> None:
@@ -53,9 +54,9 @@ class Attachment:
                 wrapper = self._hook.wrap(present, attached)
                 wrapper._syncws_attached, wrapper._syncws_wrapped = attached, present
                 setattr(self._server, self._hook.attribute, wrapper)
-            if any(other.claim == self.claim for other in attached):
-                paths = "all paths" if self.claim is None else f"the path {self.claim!r}"
-                raise ValueError(f"expected a path of its own: another Server has {paths} of this HTTP server")
+            for other in attached:
+                if taken := _shared(self.claim, other.claim):
+                    raise ValueError(f"expected a path of its own: another Server has {taken} of this HTTP server")
             attached.append(self)
             self._attached: list[Attachment] = attached
 
@@ -70,6 +71,13 @@ class Attachment:
             if not self._attached and getattr(present, "_syncws_attached", None) is self._attached:
                 setattr(self._server, self._hook.attribute, present._syncws_wrapped)
             return True
+
+
+def _shared(one: object, other: object) -> str:
+    """What both claim, in words."""
+    if isinstance(one, frozenset) and isinstance(other, frozenset):
+        return ", ".join(f"the path {path!r}" for path in sorted(one & other))
+    return "all paths" if one is other else ""
 
 
 def _guard() -> threading.Lock:
@@ -123,8 +131,11 @@ def _wrap_application(application: Any, attached: list[Attachment]) -> Any:
 
 
 def _taker(attached: list[Attachment], request: Callable[[], Request]) -> Attachment | None:
-    """Whose the request is: the first that wants it. One that is malformed is anybody's, who then refuses it."""
-    takers = list(attached)
+    """Whose the request is: the first that wants it, but who takes all paths is asked after the others.
+
+    One that is malformed is anybody's, who then refuses it.
+    """
+    takers = sorted(attached, key=lambda taker: taker.claim is None)
     try:
         asked = request()
     except HandshakeError:

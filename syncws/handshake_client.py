@@ -198,8 +198,8 @@ def _merged(own: Headers, source: HeaderSource | None) -> Headers:
         own["Host"] = further.pop("Host")
     if "Authorization" in further:
         own.pop("Authorization", None)
-    for name in _ORIGINS:
-        if name in own:
+    if any(name in own for name in _ORIGINS):
+        for name in _ORIGINS:
             further.pop(name, None)
     for name, value in further.items():
         if name.lower() not in _OURS:

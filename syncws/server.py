@@ -8,7 +8,6 @@ Rank 5. What happens to one connection, in order:
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import socket as _socket
 import ssl as _ssl
@@ -145,7 +144,7 @@ class Server(Publishing):
             self._admission,
             socket_class=socket_class,
             should_handle=self.should_handle,
-            headers=functools.partial(let_change, self),
+            headers=self._offer_headers,
             register=self._register,
         )
         timeout, most = self._admission.options.handshake_timeout, self._max_connections
@@ -167,8 +166,8 @@ class Server(Publishing):
     def _source_from(self, server: Any, no_server: bool, place: Place) -> Source:
         if server is not None:
             by_path = type(self).should_handle is Server.should_handle
-            claim = self._admission.path if by_path else self
-            return Attached(server, self._doorway, self.should_handle, claim, self._accepting_ended)
+            claim = self._admission.paths if by_path else self
+            return Attached(server, self._doorway, self._wants, claim, self._accepting_ended)
         if no_server:
             return Fed(self._accepting_ended)
         return Listening(self._runtime, place, self._arrivals.take, self._accepting_ended, self._accepting_failed)
@@ -354,15 +353,35 @@ class Server(Publishing):
 
     # -- one connection ------------------------------------------------------------------------------------
 
+    def _wants(self, request: Request) -> bool:
+        """Whether a request to somebody else's HTTP server is for us, and not for its application."""
+        if not self.should_handle(request):
+            return False
+        try:
+            self._admission.handler(request)
+        except HandshakeError:
+            return False
+        return True
+
+    def _check_place(self) -> None:
+        """HandshakeError 503 if there is no place for one more client."""
+        if self._closing:
+            raise HandshakeError("the server is closing", status=503)
+        if self._max_connections is not None and len(self._registry) >= self._max_connections:
+            raise HandshakeError("too many connections", status=503)
+
     def _register(self, ws: Socket) -> dict[Any, Any]:
-        """Let an open socket in; HandshakeError 503 if there is no place."""
+        """Let an open socket in, if there still is a place."""
         with self._lock:
-            if self._closing:
-                raise HandshakeError("the server is closing", status=503)
-            if self._max_connections is not None and len(self._registry) >= self._max_connections:
-                raise HandshakeError("too many connections", status=503)
+            self._check_place()
             self._registry[ws] = None
         return self._registry
+
+    def _offer_headers(self, response: Response, request: Request) -> None:
+        """The event `headers`: only for those who are let in, as far as that can be known beforehand."""
+        with self._lock:
+            self._check_place()
+        let_change(self, response, request)
 
     def _refuse(self, transport: Transport, error: HandshakeError, request: Request | None) -> None:
         try:

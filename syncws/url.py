@@ -102,6 +102,8 @@ def join(base: Address, location: str) -> Address:
         return parse(network.partition("//")[0] + reference)
     if scheme is not None:
         return parse(reference)
+    if reference.startswith("?"):  # urljoin takes an empty query for none (RFC 3986 section 5.2.2)
+        return replace(base, target=parse(network.partition("?")[0] + reference).target)
     return replace(base, target=parse(urljoin(network, reference)).target)
 
 

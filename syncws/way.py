@@ -274,14 +274,18 @@ class Way:
         try:
             response = self._handshake.receive(data)
         except HandshakeError as error:
-            owner.response = error.response
-            if error.response is not None and error.response.status != 101:
-                owner._tell_opening(ResponseEvent("unexpected-response", error.response))
+            self._tell_answer(error.response)
             raise
         if response is not None and response.status == 101:
-            owner.response = response
-            owner._tell_opening(ResponseEvent("upgrade", response))
+            self._tell_answer(response)
         return response
+
+    def _tell_answer(self, response: Response | None) -> None:
+        """Before anybody hears whether we agree with it."""
+        self._owner.response = response
+        if response is not None:
+            type = "upgrade" if response.status == 101 else "unexpected-response"
+            self._owner._tell_opening(ResponseEvent(type, response))
 
     def _opening(self, transport: Transport, response: Response) -> Opening:
         handshake = self._handshake

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import ssl
 from typing import Any
 
@@ -77,6 +78,52 @@ def test_two_share_one_http_server_by_their_paths(kind: str) -> None:
             assert (len(first.clients), len(second.clients)) == (1, 1)
             second.broadcast("to bar")
             assert bar.recv(world.PATIENCE) == "to bar"
+
+
+@each_kind
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_in_whatever_order_they_come_a_path_is_its_servers(kind: str, order: tuple[int, ...]) -> None:
+    def saying(text: str) -> Any:
+        return lambda ws, request: ws.send(text)
+
+    how: list[dict[str, Any]] = [
+        {"accept": saying("one")},
+        {"accept": saying("two"), "path": "/two"},
+        {"accept": {"/three": saying("three"), "/four": saying("four")}},
+    ]
+    with running(kind) as host, contextlib.ExitStack() as stack:
+        for number in order:
+            stack.enter_context(Server(server=host.server, **how[number]))
+        for path, text in {"/": "one", "/two": "two", "/three": "three", "/four": "four", "/five": "one"}.items():
+            with world.Socket(host.url(path)) as ws:
+                assert ws.recv(world.PATIENCE) == text
+        assert serves_pages(host)
+
+
+@each_kind
+def test_paths_that_a_mapping_does_not_have_fall_through_to_the_application(kind: str) -> None:
+    with attached(kind, {"/chat": echo}) as (host, _):
+        assert talks(host, "/chat?room=1")
+        with connection(host) as sock:
+            sock.sendall(head("Connection: close", first="GET /other HTTP/1.1", Connection=None))
+            assert b"page at /other" in read_to_end(sock)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ({}, {}, "all paths"),
+        ({"path": "/a"}, {"path": "/a"}, "the path '/a'"),
+        ({"path": "/a"}, {"accept": {"/b": echo, "/a": echo}}, "the path '/a'"),
+        ({"accept": {"/b": echo, "/a": echo}}, {"accept": {"/a": echo, "/b": echo}}, "the path '/a', the path '/b'"),
+    ],
+)
+def test_what_one_has_already_no_other_gets(one: dict[str, Any], other: dict[str, Any], shared: str) -> None:
+    with running(KINDS[0]) as host:
+        refusal = pytest.raises(ValueError, match=f"another Server has {shared} of this")
+        with Server(server=host.server, **one), refusal:
+            Server(server=host.server, **other)
+        Server(server=host.server, **other).close()
 
 
 @one_kind_each

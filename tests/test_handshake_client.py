@@ -141,6 +141,9 @@ def test_the_origin_argument_wins_over_the_header() -> None:
     client = handshake(headers={"origin": "http://a"}, origin="http://b")
     assert client.request.headers.get_all("Origin") == ["http://b"]
     assert handshake(headers={"origin": "http://a"}).request.headers.get_all("Origin") == ["http://a"]
+    for name in ("Origin", "Sec-WebSocket-Origin"):
+        headers = handshake(headers={name: "http://a"}, origin="http://b", version=8).request.headers
+        assert headers.get_all("Origin") + headers.get_all("Sec-WebSocket-Origin") == ["http://b"]
 
 
 def test_the_callers_headers_are_not_changed() -> None:

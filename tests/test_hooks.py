@@ -102,6 +102,15 @@ def test_client_error_may_close_without_a_word() -> None:
             assert read_to_end(sock) == b""
 
 
+def test_headers_are_not_asked_for_where_there_is_no_place() -> None:
+    heard: list[Any] = []
+    with serving(max_connections=1) as server:
+        server.on("headers", lambda headers, request: heard.append(request.path))
+        with Peer.connect(server, "/first"):
+            assert ask(server, head(first="GET /second HTTP/1.1")).status == 503
+        assert heard == ["/first"]
+
+
 def test_client_error_hears_of_every_kind_of_refusal() -> None:
     heard: list[Any] = []
     options = {"max_connections": 1, "verify_client": lambda info: "no" not in info.request.query}

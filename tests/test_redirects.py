@@ -98,8 +98,8 @@ def test_a_redirect_is_followed_if_asked_for(status: int, hops: Any) -> None:
 @pytest.mark.parametrize(
     ("location", "target"),
     [
-        ("/other", "/other"), ("other", "/a/other"), ("../up", "/up"), ("?x=1", "/a/b?x=1"), ("./", "/a/"),
-        ("", "/a/b"),
+        ("/other", "/other"), ("other", "/a/other"), ("../up", "/up"), ("?x=1", "/a/b?x=1"), ("?", "/a/b?"),
+        ("./", "/a/"), ("", "/a/b"),
         ("//127.0.0.1:{}/net", "/net"), ("ws://127.0.0.1:{}", "/"), ("http://127.0.0.1:{}/h", "/h"), ("/a b", None),
         ("/caf\u00c3\u00a9", "/caf%C3%A9"), ("/%41?u=http://x/", "/%41?u=http://x/"), ("/a:b", "/a:b"),
     ],

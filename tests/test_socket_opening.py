@@ -212,6 +212,16 @@ def test_an_unexpected_response_is_told() -> None:
         assert ws.response is response
 
 
+def test_an_upgrade_that_is_none_of_ours_is_told() -> None:
+    with halfway() as (ws, peer):
+        journal = Journal(ws, "upgrade", "unexpected-response", "open", "error", "close")
+        peer.send_raw(b"HTTP/1.1 101 Hello\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        assert ws.wait_closed(PATIENCE)
+        assert journal.told == ["upgrade", "error", "close"]
+        assert journal.events[0].response is ws.response
+        assert ws.response.reason == "Hello"
+
+
 def test_late_listeners_learn_of_a_failure() -> None:
     with halfway() as (ws, peer):
         peer.end()
