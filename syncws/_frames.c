@@ -228,6 +228,7 @@ static PyObject *gatherer_add(Gatherer *self, PyObject *const *args, Py_ssize_t 
 /* What may be written into: the room behind what there is. */
 static int gatherer_getbuffer(Gatherer *self, Py_buffer *view, int flags) {
     int status = -1;
+    view->obj = NULL; /* also where it is refused */
     Py_BEGIN_CRITICAL_SECTION(self);
     if (check_idle(self) == 0) {
         char *room = self->block == NULL ? NULL : PyBytes_AS_STRING(self->block) + self->size;

@@ -275,7 +275,7 @@ class Control(Lifecycle):
         self._outbox, self._backlog = None, 0
 
     def _writing_failed(self, error: OSError) -> None:
-        """The transport cannot be written to. What the peer sent before may still be read, for a short while."""
+        """The transport cannot be written to. What the peer sent before may still be read."""
         with self._lock:
             if self._broken:
                 return
@@ -283,8 +283,11 @@ class Control(Lifecycle):
             self._failure = self._failure or ConnectionResetError(*error.args)
             self._drop_unwritten()
             self._leave_open()
-        self._drop_after(LINGER)
+        self._read_on()
         self._attend()
+
+    def _read_on(self) -> None:
+        """A hook: what we write comes to nothing, but what has come is read, and then the connection is dropped."""
 
     def _half_close_due(self) -> bool:
         """With the state lock: whether it is time to shut our direction, so that no reset destroys the Close.

@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import NamedTuple
 
-from .errors import InvalidData, MessageTooBig, ProtocolError
+from .errors import InvalidData, ProtocolError
 from .opcodes import (
     BINARY,
     CLOSE,
@@ -81,7 +81,7 @@ class Header(NamedTuple):
 def read_header(buffer: bytes | bytearray, start: int, end: int) -> Header | None:
     """Read the frame header at `buffer[start:end]`; None if it is not complete yet.
 
-    Judges only the form of the length: ProtocolError if it is not the shortest, MessageTooBig past 63 bits.
+    Judges only the form of the length: ProtocolError if it is not the shortest, or has more than 63 bits.
     """
     if end - start < 2:
         return None
@@ -119,7 +119,7 @@ def _extended_length(field: bytes | bytearray) -> int:
         raise ProtocolError(f"expected the shortest form of the length, got {length} in {len(field)} bytes")
     # RFC 6455 section 5.2: "the most significant bit MUST be 0"
     if length >> 63:
-        raise MessageTooBig(f"expected a payload length below 2**63, got {length}")
+        raise ProtocolError(f"expected a payload length below 2**63, got {length}")
     return length
 
 

@@ -15,6 +15,7 @@ from .receiver import Fragment
 Arrived = tuple[int, Any, bool]
 
 _FOLD = 64  # pieces that are joined, so that tiny fragments cost no more than their bytes
+_MOST_AHEAD = 1 << 16  # bytes (characters) that may have come, and not been taken, of a message that is streamed
 
 
 class Pieces(list[Any]):
@@ -24,12 +25,13 @@ class Pieces(list[Any]):
 class Unfinished:
     """A message in fragments that is still coming in. The reader adds to it; guarded by the state lock."""
 
-    __slots__ = ("compressed", "dropped", "finished", "opcode", "pieces", "taken", "unfolded")
+    __slots__ = ("ahead", "compressed", "dropped", "finished", "opcode", "pieces", "taken", "unfolded")
 
     def __init__(self, opcode: int, compressed: bool) -> None:
         self.opcode = opcode
         self.compressed = compressed
         self.pieces = Pieces()
+        self.ahead = 0  # their size together
         self.unfolded = 0  # pieces at the end that were not joined yet
         self.finished = False
         self.taken = False  # a recv_stream hands the pieces out
@@ -41,6 +43,7 @@ class Unfinished:
         if not fragment.piece or self.dropped:
             return
         self.pieces.append(fragment.piece)
+        self.ahead += len(fragment.piece)
         self.unfolded += 1
         if fold and self.unfolded >= _FOLD:
             self._fold()
@@ -57,8 +60,12 @@ class Unfinished:
     def take_pieces(self) -> list[Any]:
         """The pieces that came since the last call."""
         pieces, self.pieces = self.pieces, Pieces()
-        self.unfolded = 0
+        self.ahead = self.unfolded = 0
         return pieces
+
+    def is_ahead(self) -> bool:
+        """Whether its taker has enough to do before more should come."""
+        return self.ahead >= _MOST_AHEAD and not (self.finished or self.dropped)
 
 
 def join(opcode: int, pieces: list[Any]) -> str | bytes:

@@ -117,6 +117,8 @@ class Incoming(Reading):
             while True:
                 with self._lock:
                     pieces, finished = taken.take_pieces(), taken.finished
+                if self._held_back:
+                    self._made_room()
                 yield from pieces
                 if finished:
                     return
@@ -124,6 +126,8 @@ class Incoming(Reading):
                     self._read_or_wait(object(), None, lambda: bool(taken.pieces or taken.finished))
         finally:
             taken.dropped = True
+            if self._held_back:
+                self._made_room()
 
     def _await_message(self, timeout: float | None, unfinished: bool = False) -> Any:
         """The next message; with `unfinished` also one whose end has not come yet."""
@@ -198,7 +202,7 @@ class Incoming(Reading):
     def _made_room(self) -> None:
         """A message was taken after the attendant had stopped at a full inbox."""
         with self._lock:
-            if not self._held_back or len(self._inbox) >= self._options.max_queue:
+            if not self._held_back or self._is_full():
                 return
             self._held_back = False
             self._changed.notify_all()

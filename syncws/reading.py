@@ -315,4 +315,10 @@ class Reading(Posting):
         """Whether what comes may be read although nobody asks for it."""
         if self._draining or self._drops_overflow():
             return True
-        return not self._paused and len(self._inbox) < self._options.max_queue
+        return not self._paused and not self._is_full()
+
+    def _is_full(self) -> bool:
+        """Whether whoever takes messages has enough to do."""
+        if len(self._inbox) >= self._options.max_queue:
+            return True
+        return self._streamed is not None and self._streamed.is_ahead()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .awaiting import Awaiting
-from .lifecycle import CLOSED, CLOSING, OPEN
+from .lifecycle import CLOSED, CLOSING, LINGER, OPEN
 from .reading import leaves_reading
 from .runtime import READ, WRITE
 
@@ -65,6 +65,19 @@ class Tended(Awaiting):
     def _activity(self) -> int:
         """A number that changes while somebody reads, or takes messages."""
         return self.bytes_received + self._decoded - len(self._inbox)
+
+    def _read_on(self, seen: int = -1, since: float = 0.0) -> None:
+        """Drop the connection when nobody makes headway any more with what the peer has sent."""
+        now, activity = time.monotonic(), self._activity()
+        if activity != seen:
+            since = now
+        with self._lock:
+            held_up = bool(self._inbox) or not self._has_room()
+        patience = max(LINGER, self._options.close_timeout) if held_up else LINGER
+        if now - since < patience:
+            self._call_after(LINGER, Tended._read_on, activity, since)
+        else:
+            self._abort(f"nothing more of it was read for {patience:g} s, and it cannot be written to")
 
     def _is_read(self) -> bool:
         """On the attendant: whether somebody has been reading since the last look."""
@@ -154,7 +167,7 @@ class Tended(Awaiting):
         if self._is_stalled():
             return 0
         events = WRITE if self._writer is None and self._has_unwritten() else 0
-        if self._reader is None:
+        if self._reader is None and not self._ended:  # at its end the stream is always ready, and nobody reads it
             if self._has_room():
                 return events | READ
             self._held_back = not self._paused

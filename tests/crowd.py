@@ -67,6 +67,23 @@ def crowd(count: int = 0, **options: Any) -> Iterator[Crowd]:
         yield made
 
 
+def stall(place: Crowd, *targets: Any) -> int:
+    """Broadcast to those who do not read until something waits for each, and goes on waiting: how many messages."""
+    count = 0
+    while True:
+        while not all(ws.bufferedAmount for ws in targets):
+            place.server.broadcast(f"{count:04}" + "x" * 10_000, to=targets)
+            count += 1
+        left = [ws.bufferedAmount for ws in targets]
+        # What the system took goes on to the peer's side, the last of it with a probe of the window: then there is
+        # room again. The first of those comes after 0.2 s.
+        world.sleep(0.3)
+        for ws in targets:
+            ws._flush()
+        if left == [ws.bufferedAmount for ws in targets]:
+            return count
+
+
 def writes_of(ws: Any) -> int:
     """How many segments with data left so far: on the loopback, one for each write that is not large."""
     info = ws._transport.sock.getsockopt(_native.IPPROTO_TCP, _native.TCP_INFO, 256)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import world
-from crowd import STREAMS, Crowd, crowd
+from crowd import STREAMS, crowd, stall
 from pairs import BLOCKING, connected, quick_ticks
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Frame, Peer, close_payload
 from world import PATIENCE, Event, Server, Socket, eventually, serving, spawn, url_of
@@ -46,21 +46,6 @@ def read_to_close(peer: Peer) -> list[Frame]:
     while frames[-1].opcode != CLOSE:
         frames.append(peer.read())
     return frames
-
-
-def stall(place: Crowd, *targets: Any) -> int:
-    """Broadcast to those who do not read until something waits for each, and goes on waiting: how many messages."""
-    count = 0
-    while True:
-        while not all(ws.bufferedAmount for ws in targets):
-            place.server.broadcast(f"{count:04}" + "x" * 10_000, to=targets)
-            count += 1
-        left = [ws.bufferedAmount for ws in targets]
-        world.sleep(0.03)  # what the kernel took goes on to the peer's side of it, and there may be room again
-        for ws in targets:
-            ws._flush()
-        if left == [ws.bufferedAmount for ws in targets]:
-            return count
 
 
 def check_stalled(peer: Peer, count: int) -> None:
