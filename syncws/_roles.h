@@ -62,8 +62,7 @@ static int guard(Port *self, const Module *module) {
     if (self->lock == NULL) return 0;
     if (!self->green) {
         if (Py_TYPE(self->lock) != module->lock_type) return 0;
-        take(((Lock *)self->lock)->lock);
-        return 1;
+        return take((Lock *)self->lock);
     }
     PyObject *locked = PyObject_CallMethodNoArgs(self->lock, module->locked);
     int free = locked == Py_False;
@@ -73,7 +72,7 @@ static int guard(Port *self, const Module *module) {
 }
 
 static void unguard(Port *self) {
-    if (!self->green) PyThread_release_lock(((Lock *)self->lock)->lock);
+    if (!self->green) give((Lock *)self->lock);
 }
 
 static int is_empty(PyObject *container) { return container != NULL && PyObject_Size(container) == 0; }
@@ -119,7 +118,7 @@ static PyObject *announce(Port *self, Role role) {
     PyErr_Restore(type, value, trace);
     if (holder == NULL) return Py_NewRef(NOBODY_ELSE); /* no memory: the worst is that another taker has to wait */
     /* Among greenlets nobody else is here, whoever has the lock. */
-    if (!self->green) take(((Lock *)self->lock)->lock);
+    if (!self->green && !take((Lock *)self->lock)) return holder; /* cannot be: the role was taken with it free */
     set_role(self, role, holder);
     unguard(self);
     return holder;

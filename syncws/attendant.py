@@ -67,17 +67,18 @@ class Attendant:
         self._runtime = runtime
         self._thread = runtime.native_thread()  # of the hub
         self._poller = Poller(runtime)
-        # Guards the six below, as far as they change in more than one step; never held while a charge is called.
-        self._lock = runtime.lock()
-        self._started = False
+        self._unstarted = deque([None])  # who takes it starts us
+        # No lock: what comes is appended by anybody, also by another hub's thread, or by a finalizer in the middle of
+        # whatever we do, and taken by us.
+        self._fresh: deque[Timer] = deque()
+        self._urgent: deque[weakref.ref[Charge]] = deque()
+        self._arrivals: deque[weakref.ref[Charge]] = deque()
+        self._wakes_at = 0.0  # read by them: who is late rings
+        self._closed = False  # set in the child of a fork
+        # Only the attendant's own thread touches these.
         self._timers: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
         self._sweep_at = _SWEEP
-        self._wakes_at = 0.0  # read without it: who is late rings
-        self._urgent: deque[weakref.ref[Charge]] = deque()  # appended to by all, emptied by us
-        self._arrivals: deque[weakref.ref[Charge]] = deque()  # without it: appended to by all, emptied by us
-        self._closed = False  # set in the child of a fork
-        # Only the attendant's own thread touches these.
         self._watched: set[weakref.ref[Charge]] = set()
         self._armed: dict[int, weakref.ref[Charge]] = {}
         self._next_tick = 0.0
@@ -92,14 +93,14 @@ class Attendant:
 
     def start(self) -> None:
         """Start the thread, once. Raises RuntimeError if there is none to be had."""
-        with self._lock:
-            if self._started:
-                return
-            self._started = True
+        try:
+            token = self._unstarted.pop()
+        except IndexError:
+            return
         try:
             self._runtime.spawn("syncws-attendant", self._run)
         except BaseException:
-            self._started = False
+            self._unstarted.append(token)
             raise
 
     def close(self) -> None:
@@ -114,17 +115,22 @@ class Attendant:
     def call_at(self, when: float, function: Callable[[], None]) -> Timer:
         """Call `function`, which must not block, at `when` (time.monotonic)."""
         timer = Timer(when, function)
-        with self._lock:
-            if len(self._timers) >= self._sweep_at:
-                self._sweep()
-            heapq.heappush(self._timers, (when, next(self._sequence), timer))
-            late = when < self._wakes_at
-        if late:
+        self._fresh.append(timer)
+        if when < self._wakes_at or len(self._fresh) >= _SWEEP:
             self._poller.ring()
         return timer
 
+    def _sort_in(self) -> None:
+        """Put new timers where they belong."""
+        while self._fresh:
+            timer = self._fresh.popleft()
+            if timer.function is not None:
+                heapq.heappush(self._timers, (timer.when, next(self._sequence), timer))
+        if len(self._timers) >= self._sweep_at:
+            self._sweep()
+
     def _sweep(self) -> None:
-        """With the lock: drop cancelled timers, which would stay until they fall due."""
+        """Drop cancelled timers, which would stay until they fall due."""
         self._timers = [entry for entry in self._timers if entry[2].function is not None]
         heapq.heapify(self._timers)
         self._sweep_at = max(2 * len(self._timers), _SWEEP)
@@ -138,8 +144,7 @@ class Attendant:
 
     def attend(self, charge: weakref.ref[Charge]) -> None:
         """Look at a charge now."""
-        with self._lock:
-            self._urgent.append(charge)
+        self._urgent.append(charge)
         self._poller.ring()
 
     def _run(self) -> None:
@@ -167,25 +172,23 @@ class Attendant:
 
     def _doze(self) -> float | None:
         """How long there is nothing to do; None: until the bell rings."""
-        with self._lock:
-            moments = [self._timers[0][0]] if self._timers else []
-            if self._watched or self._arrivals:
-                moments.append(self._next_tick)
-            if self._urgent:
-                moments.append(0.0)
-            self._wakes_at = min(moments, default=float("inf"))
+        self._sort_in()
+        moments = [self._timers[0][0]] if self._timers else []
+        if self._watched or self._arrivals:
+            moments.append(self._next_tick)
+        if self._urgent:
+            moments.append(0.0)
+        self._wakes_at = min(moments, default=float("inf"))
         # Looked at again after the promise to wake: whoever came before it did not ring.
-        if self._arrivals and self._wakes_at > self._next_tick:
+        if self._fresh or (self._arrivals and self._wakes_at > self._next_tick):
             return 0.0
         return max(self._wakes_at - time.monotonic(), 0.0) if moments else None
 
     def _call_timers(self) -> None:
+        self._sort_in()
         now = time.monotonic()
-        while True:
-            with self._lock:
-                if not self._timers or self._timers[0][0] > now:
-                    return
-                timer = heapq.heappop(self._timers)[2]
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
             function, timer.function = timer.function, None
             if function is not None:
                 try:

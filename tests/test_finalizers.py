@@ -1,0 +1,95 @@
+"""Calls in the middle of another call, on its thread: a finalizer, or a signal, comes between any two steps."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+import world
+from pairs import connected
+from peer import TEXT
+from program import Program
+from world import PATIENCE
+
+from syncws.frames import COMPILED
+
+pytestmark = [
+    world.threads_only,
+    pytest.mark.skipif(not COMPILED, reason="in pure Python such a call waits for ever, as the documents say"),
+]
+
+CALLS: dict[str, Any] = {
+    "send": lambda ws: ws.send("x"),
+    "ping": lambda ws: ws.ping(),
+    "close": lambda ws: ws.close(),
+    "terminate": lambda ws: ws.terminate(),
+    "recv": lambda ws: ws.recv(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_inside_another_is_refused_and_harms_nothing(call: str) -> None:
+    with connected() as (ws, peer):
+        with ws._lock, pytest.raises(RuntimeError, match="in the middle of another call"):
+            CALLS[call](ws)
+        assert not ws._lock.locked()
+        ws.send("all is well")
+        assert peer.read().payload == b"all is well"
+        peer.send(TEXT, b"so it is")
+        assert ws.recv(PATIENCE) == "so it is"
+
+
+def test_what_another_thread_holds_is_waited_for() -> None:
+    with connected() as (ws, peer):
+        with ws._lock:
+            sending = world.spawn(ws.send, "later")
+            world.sleep(0.1)
+            assert not sending.done
+        sending.result()
+        assert peer.read().payload == b"later"
+
+
+def test_a_signal_handler_is_refused_while_its_own_thread_is_inside() -> None:
+    with connected() as (ws, peer):
+        usual = signal.signal(signal.SIGUSR1, lambda *_: ws.send("from the handler"))
+        try:
+            with pytest.raises(RuntimeError, match="signal handler"), ws._lock:
+                signal.raise_signal(signal.SIGUSR1)
+        finally:
+            signal.signal(signal.SIGUSR1, usual)
+        ws.send("all is well")
+        assert peer.read().payload == b"all is well"
+
+
+COLLECTED = """
+import gc, sys
+gc.set_threshold(50)
+sys.unraisablehook = lambda unraisable: refused.append(unraisable.exc_value)
+refused = []
+class Reference:
+    def __init__(self, ws):
+        self.ws, self.me = ws, self
+    def __del__(self):
+        self.ws.send("released")
+def accept(ws, request):
+    for message in ws:
+        Reference(ws)
+        ws.send(message)
+listen = {"onping": lambda event: None}
+with world.serving(accept) as server, world.Socket(world.url_of(server), proxy=None, **listen) as client:
+    for number in range(3000):
+        client.send(str(number))
+        if number % 10 == 0:
+            client.ping()
+        while (message := client.recv(10)) == "released":
+            pass
+        assert message == str(number)
+    assert all(isinstance(error, RuntimeError) for error in refused), refused
+    say("done")
+"""
+
+
+def test_finalizers_that_send_stop_nothing() -> None:
+    with Program(COLLECTED) as program:
+        assert program.line() == "done"
