@@ -63,29 +63,35 @@ def test_a_signal_handler_is_refused_while_its_own_thread_is_inside() -> None:
 
 
 COLLECTED = """
-import gc, sys
-gc.set_threshold(50)
+import sys, threading
 sys.unraisablehook = lambda unraisable: refused.append(unraisable.exc_value)
 refused = []
 class Reference:
-    def __init__(self, ws):
-        self.ws, self.me = ws, self
+    def __init__(self):
+        self.me = self
     def __del__(self):
-        self.ws.send("released")
+        client.send("released")
 def accept(ws, request):
-    for message in ws:
-        Reference(ws)
-        ws.send(message)
-listen = {"onping": lambda event: None}
-with world.serving(accept) as server, world.Socket(world.url_of(server), proxy=None, **listen) as client:
-    for number in range(3000):
-        client.send(str(number))
-        if number % 10 == 0:
-            client.ping()
-        while (message := client.recv(10)) == "released":
-            pass
-        assert message == str(number)
-    assert all(isinstance(error, RuntimeError) for error in refused), refused
+    draining = threading.Thread(target=list, args=(ws,), daemon=True)
+    draining.start()
+    for _ in range(20_000):
+        ws.ping(b"p")
+        ws.ping(b"q")
+        ws.send("x")
+    ws.close()
+    draining.join(10)
+count = 0
+def count_one(event):
+    global count
+    count += 1
+    Reference()
+with world.serving(accept) as server:
+    client = world.Socket(world.url_of(server), proxy=None)
+    client.onping = lambda event: Reference()
+    client.onmessage = count_one
+    assert client.wait_closed(50)
+    world.eventually(lambda: count == 20_000)
+    assert all(isinstance(error, (RuntimeError, world.syncws.ConnectionClosed)) for error in refused), refused
     say("done")
 """
 
