@@ -16,12 +16,13 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .buffers import Data
 from .options import check_seconds
-from .topics import Deliver
+from .runtime import current_runtime
+from .topics import Deliver, Wanted
 
 logger = logging.getLogger("syncws")
 
@@ -58,7 +59,7 @@ class RedisBroker:
         self._name = _name_of(self._client)
         # Guards what follows; no other lock is taken under it.
         self._lock = threading.Lock()
-        self._callbacks: tuple[Callable[[], Iterable[str]], Deliver] | None = None
+        self._callbacks: tuple[Wanted, Deliver] | None = None
         self._listener: _Listener | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -72,10 +73,12 @@ class RedisBroker:
 
     # -- what `topics` asks --------------------------------------------------------------------------------------
 
-    def start(self, wanted: Callable[[], Iterable[str]], deliver: Deliver) -> None:
+    def start(self, wanted: Wanted, deliver: Deliver) -> None:
         """See `topics.Broker`."""
         with self._lock:
             self._callbacks = wanted, deliver
+        if wanted.all():
+            self._listening()
 
     def follow(self, topic: str) -> None:
         """See `topics.Broker`."""
@@ -137,7 +140,7 @@ class RedisBroker:
 class _Listener:
     """A thread with a connection to the Redis that subscribes to what is wanted.
 
-    What world it is in, gevent's patches decide, for `redis` as for `threading`.
+    What world it is in, gevent's patches decide, as for `redis`.
     """
 
     def __init__(
@@ -146,7 +149,7 @@ class _Listener:
         client: Any,
         prefix: bytes,
         timeout: float,
-        wanted: Callable[[], Iterable[str]],
+        wanted: Wanted,
         deliver: Deliver,
     ) -> None:
         self._name = name
@@ -158,7 +161,7 @@ class _Listener:
         #: the channel on which a message means that something else is wanted now
         self.bell = prefix + b"\xff" + os.urandom(_ID_SIZE)  # of no topic: their names are Unicode
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="syncws-redis", daemon=True)
+        self._ended = False
         # Guards what follows. The lock of `topics` is taken under it.
         self._changed = threading.Condition()
         self._followed: set[bytes] = set()  # channels that the Redis has confirmed, and that are wanted
@@ -170,10 +173,10 @@ class _Listener:
         self._pause = _LEAST_PAUSE
 
     def start(self) -> None:
-        self._thread.start()
+        current_runtime().spawn("syncws-redis", self._run)
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return not self._ended
 
     def stop(self) -> None:
         """It takes nothing more, and its thread ends within a moment."""
@@ -201,6 +204,12 @@ class _Listener:
     # -- on the thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        finally:
+            self._ended = True
+
+    def _go_on(self) -> None:
         while not self._stopped:
             try:
                 with self._client.pubsub() as self._pubsub:
@@ -221,7 +230,9 @@ class _Listener:
     def _listen(self, pubsub: Any) -> None:
         heard = asked = looked = time.monotonic()
         while True:
-            message = pubsub.get_message(timeout=_LOOK)
+            # Waiting for a message, and for the rest of one that has begun, are not the same.
+            comes = pubsub.connection.can_read(timeout=_LOOK)
+            message = pubsub.get_message(timeout=self._timeout) if comes else None
             if self._stopped:
                 return  # another one may listen now, and would deliver it, too
             now = time.monotonic()
@@ -235,13 +246,15 @@ class _Listener:
                 raise TimeoutError("no answer to a ping")
             if now - looked > _LOOK and not self._away:
                 looked = now
-                self._reconcile(pubsub)
+                self._reconcile(pubsub, self._wanted.changes)
 
     def _take(self, pubsub: Any, kind: str, channel: bytes, data: Any) -> None:
         if channel == self.bell:
             if kind == "subscribe":
                 self._came_back()
-            self._reconcile(pubsub)
+                self._reconcile(pubsub, lambda: dict.fromkeys(self._wanted.all(), True))
+            else:
+                self._reconcile(pubsub, self._wanted.changes)
         elif kind == "message":
             self._hand_over(channel, data)
         elif kind == "subscribe":
@@ -257,13 +270,16 @@ class _Listener:
             logger.warning("%s is back", self._name)
         self._away, self._pause = False, _LEAST_PAUSE
 
-    def _reconcile(self, pubsub: Any) -> None:
-        """Subscribe to what is wanted, and to nothing else."""
+    def _reconcile(self, pubsub: Any, changes: Callable[[], Mapping[str, bool]]) -> None:
+        """Subscribe to what has come to be wanted, and leave what is no more."""
         with self._changed:
             # In one step: whoever finds a topic followed before it has said that it is wanted before, too.
-            wanted = {self._channel(topic) for topic in self._wanted()}
-            self._followed &= wanted
-        new, old, self._asked = wanted - self._asked, self._asked - wanted, wanted
+            changed = {self._channel(topic): wanted for topic, wanted in changes().items()}
+            old = {channel for channel, wanted in changed.items() if not wanted} & self._asked
+            self._followed -= old
+        new = {channel for channel, wanted in changed.items() if wanted} - self._asked
+        self._asked -= old
+        self._asked |= new
         if new:
             self._unconfirmed.update(new)
             pubsub.subscribe(*new)
@@ -308,6 +324,8 @@ def _client(redis: Any, url: str, timeout: float) -> Any:
         retry=importlib.import_module("redis.retry").Retry(importlib.import_module("redis.backoff").NoBackoff(), 0),
     )
     pool.connection_kwargs["decode_responses"] = False  # whatever the url says
+    if "path" in pool.connection_kwargs:
+        del pool.connection_kwargs["socket_keepalive"]  # of TCP
     return redis.Redis(connection_pool=pool)
 
 

@@ -15,10 +15,30 @@ import gevent.hub
 import gevent.lock
 import gevent.monkey
 import gevent.socket
+import gevent.threadpool
 
 from .runtime import READ, WRITE, Lock, Runtime, T, Waiter
 
 _HUB_READ, _HUB_WRITE = 1, 2
+
+
+_MOST_OFFLOADED = 16
+
+
+def _pool() -> Any:
+    """Threads of our own, for each hub: those of gevent resolve names, and must not wait for anybody."""
+    hub = gevent.get_hub()
+    if "_syncws_pool" not in vars(hub):
+        hub._syncws_pool = gevent.threadpool.ThreadPool(_MOST_OFFLOADED, hub=hub)
+    return hub._syncws_pool
+
+
+def _attempt(function: Callable[..., T], *args: object) -> tuple[T | None, Exception | None]:
+    """What it answers or raises; what gets out of a pool's thread is printed, too."""
+    try:
+        return function(*args), None
+    except Exception as error:
+        return None, error
 
 
 class GreenletRuntime(Runtime):
@@ -50,7 +70,10 @@ class GreenletRuntime(Runtime):
     def offload(self, function: Callable[..., T], *args: object) -> T:
         if gevent.monkey.is_module_patched("socket"):
             return function(*args)  # it blocks this greenlet only
-        return gevent.get_hub().threadpool.apply(function, args)  # type: ignore[no-any-return, unused-ignore]
+        answer, error = _pool().apply(_attempt, (function, *args))
+        if error is not None:
+            raise error
+        return answer  # type: ignore[no-any-return, unused-ignore]
 
     def waiter(self, descriptor: int) -> Waiter:
         return HubWaiter(descriptor)

@@ -19,13 +19,15 @@ from .topics import check_topic, topics
 
 #: RFC 6455 section 7.4 and its registry: "Try Again Later"
 _TOO_SLOW = 1013
+_KEPT = "kept"
 
 
 class Posting(Outgoing):
     """`cork`, `subscribe`, and the receiving end of `Server.broadcast` and `publish`."""
 
-    # Guarded by the state lock. One `__init__` more, on top of all the others, would cost each thread a page of stack.
-    _topics: frozenset[str] = frozenset()
+    # Guarded by the state lock: by topic, on whose behalf: of calls of `subscribe` that are waiting, and, once one has
+    # returned, _KEPT. One `__init__` more, on top of all the others, would cost each thread a page of stack.
+    _topics: dict[str, set[object]] | None = None
 
     @contextmanager
     def cork(self) -> Iterator[None]:
@@ -113,17 +115,36 @@ class Posting(Outgoing):
         check_topic(topic)
         if not self._server_side:  # each of its frames has a mask of its own
             raise ValueError(f"expected a socket of a server, got {self!r}")
+        call = object()
         with self._lock:
             self._refuse_unless_open()
-            known = topic in self._topics
-            self._topics |= {topic}
+            if self._topics is None:
+                self._topics = {}
+            self._topics.setdefault(topic, set()).add(call)
             topics().join(topic, self)
+        followed = False
         try:
             topics().follow(topic, self._runtime)
-        except BaseException:
-            if not known:
-                self.unsubscribe(topic)
-            raise
+            followed = True
+        finally:
+            self._settle(topic, call, followed)
+
+    def _settle(self, topic: str, call: object, followed: bool) -> None:
+        """A `subscribe` ends: unless it was followed, and nobody else has asked for it, all is as before."""
+        with self._lock:
+            behalf = (self._topics or {}).get(topic, set())
+            if call not in behalf:
+                return  # unsubscribed, or closed
+            behalf.discard(call)
+            if followed:
+                behalf.add(_KEPT)
+            if not behalf:
+                self._leave_topic(topic)
+
+    def _leave_topic(self, topic: str) -> None:
+        """With the state lock."""
+        if self._topics and self._topics.pop(topic, None) is not None:
+            topics().leave((topic,), self)
 
     def unsubscribe(self, topic: str) -> None:
         """The opposite of `subscribe`; nothing if there was none. TypeError for what is no str.
@@ -132,8 +153,7 @@ class Posting(Outgoing):
         """
         check_topic(topic)
         with self._lock:
-            topics().leave(self._topics & {topic}, self)
-            self._topics -= {topic}
+            self._leave_topic(topic)
 
     def _conclude(self) -> None:
         if self._topics:

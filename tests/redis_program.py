@@ -20,9 +20,10 @@ class Redis:
     def __init__(self, program: str, folder: Path) -> None:
         (self.port,) = debian.free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}"
+        self.unix_url = f"unix://{folder}/redis.sock"
         self._command = [
             program, "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-            "--dir", folder, "--daemonize", "no", "--proto-max-bulk-len", "64mb",
+            "--unixsocket", folder / "redis.sock", "--dir", folder, "--daemonize", "no", "--proto-max-bulk-len", "64mb",
         ]  # fmt: skip
         self._log = folder / "log"
         self._process: Any = None

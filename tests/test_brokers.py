@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +19,7 @@ import world
 from program import Program
 from redis_program import Redis
 from test_topics import Members, gathering, has_nothing
-from world import PATIENCE, Server, Socket, eventually, spawn
+from world import PATIENCE, Server, Socket, eventually, sleep, spawn, url_of
 
 from syncws import RedisBroker, brokers
 from syncws.topics import topics
@@ -215,6 +217,91 @@ def test_what_is_not_ours_is_logged_and_dropped(redis: Redis, topic: str, messag
         caplog.expected_errors = 1
 
 
+def test_a_redis_may_be_at_a_unix_socket(redis: Redis, topic: str) -> None:
+    broker = RedisBroker(redis.unix_url)
+    with gathering(broker=broker) as (_, members), client_of(redis) as stranger_s:
+        client, _ = members.add(topic)
+        stranger_s.publish(*stranger(topic, "from afar"))
+        assert client.recv(PATIENCE) == "from afar"
+
+
+def test_a_broker_that_comes_late_hears_what_is_followed_already(redis: Redis, topic: str) -> None:
+    with gathering() as (_, members), client_of(redis) as stranger_s:
+        client, _ = members.add(topic)
+        for _ in range(2):  # and again, when another one takes its place
+            with Server(no_server=True, broker=RedisBroker(redis.url)):
+                eventually(lambda: stranger_s.publish(*stranger(topic, "")) == 1)
+                assert client.recv(PATIENCE) == ""
+            eventually(lambda: stranger_s.publish(*stranger(topic, "nobody hears it")) == 0)
+
+
+class Relay:
+    """Between a broker and its Redis; may hold back the rest of what the Redis says."""
+
+    def __init__(self, port: int) -> None:
+        self.halts = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._target = "127.0.0.1", port
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._start(self._accept)
+
+    def _start(self, function: Any, *args: Any) -> None:
+        threading.Thread(target=function, args=args, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+                self._start(self._pass_on, near, far)
+                self._start(self._pass_on, far, near)
+
+    def _pass_on(self, source: Any, target: Any) -> None:
+        with contextlib.suppress(OSError), source, target:
+            while data := source.recv(1 << 16):
+                cut = len(data) // 2 if self.halts else len(data)
+                target.sendall(data[:cut])
+                if cut < len(data):
+                    time.sleep(0.5)
+                    target.sendall(data[cut:])
+            target.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_a_message_that_comes_in_two_pieces_is_none_the_worse(redis: Redis, topic: str, caplog: Any) -> None:
+    with (
+        contextlib.closing(Relay(redis.port)) as relay,
+        client_of(redis) as stranger_s,
+        gathering(broker=RedisBroker(relay.url)) as (_, members),
+    ):
+        client, _ = members.add(topic)
+        relay.halts = True
+        for number in range(3):
+            stranger_s.publish(*stranger(topic, str(number) * 1000))
+            assert client.recv(PATIENCE) == str(number) * 1000
+        relay.halts = False
+    assert "is away" not in caplog.text
+
+
+@pytest.mark.skipif(world.MODE != "gevent", reason="about the threads that do what would stop a hub")
+def test_what_waits_for_a_redis_holds_up_no_names_and_prints_nothing(redis: Redis, topic: str, capfd: Any) -> None:
+    with with_broker(redis, timeout=2.0) as (server, _):
+        with redis.held_still():
+            asked = [spawn(server.publish, topic, "x") for _ in range(40)]
+            sleep(0.2)
+            with Socket(url_of(server).replace("127.0.0.1", "localhost"), proxy=None, handshake_timeout=1.5):
+                pass
+            with pytest.raises(TimeoutError):
+                asked[0].result()
+        for task in asked[1:]:
+            with contextlib.suppress(OSError):
+                task.result()
+    assert capfd.readouterr().err == ""
+
+
 FORKED = """
 if mode == "threads":
     from os import fork, waitpid
@@ -257,6 +344,7 @@ with world.serving(None, broker=broker) as server, world.Socket(world.url_of(ser
 def test_parent_and_child_of_a_fork_hear_each_other(redis: Redis, topic: str) -> None:
     with Program(FORKED, redis.url, topic) as program:
         assert program.line() == "and on"
+        assert "Traceback" not in program.end()[2]
 
 
 @world.threads_only

@@ -103,29 +103,32 @@ def test_what_came_before_a_peer_has_gone_is_not_lost_to_who_reads_slowly(what: 
 
 @pytest.mark.parametrize("takes", ["all", "none"])
 def test_a_connection_that_cannot_be_written_to_is_dropped_in_the_end(takes: str, monkeypatch: Any) -> None:
-    """Its peer goes on sending, which a pair of sockets lets it."""
-    monkeypatch.setattr(tending, "LINGER", 0.2)
+    """Its peer goes on sending for a while, which a pair of sockets lets it."""
+    monkeypatch.setattr(tending, "LINGER", 0.3)
     mine, theirs = world.pair_of_sockets()
     server = Server(no_server=True, ping_interval=None, close_timeout=0.5)
+    got: list[str] = []
     over = Event()
 
     def accept(ws: Any, request: Any) -> None:
         if takes == "all":
             with contextlib.suppress(ConnectionClosed):
-                for _ in ws:
-                    pass
+                got.extend(ws)
         over.wait()
 
     with server, theirs:
         serving_it = spawn(server.handle_upgrade, Request("GET", "/", FIELDS), mine, accept=accept)
         peer = Peer(theirs, client=True)
         peer.read_head()
-        for _ in range(100 if takes == "none" else 3):
-            peer.send(TEXT, b"x")
+        eventually(lambda: server.clients)
         (ws,) = server.clients
         theirs.shutdown(native.SHUT_RD)
         with contextlib.suppress(ConnectionClosed):
             ws.ping()
+        for _ in range(15 if takes == "all" else 1):
+            peer.send(TEXT, b"x")
+            sleep(0.1)
         eventually(lambda: ws.readyState == ws.CLOSED)
         over.set()
         serving_it.result()
+    assert got == ["x"] * (15 if takes == "all" else 0)

@@ -354,7 +354,7 @@ class Notes:
         self.calls.append(("disinherit",))
 
     def follow(self, topic: str) -> None:
-        self._do("follow", topic, topic in self.wanted())
+        self._do("follow", topic, topic in self.wanted.all())
 
     def publish(self, topic: str, data: Any) -> None:
         self._do("publish", topic, data)
@@ -391,6 +391,45 @@ def test_a_broker_that_cannot_follow_leaves_the_socket_out_of_the_topic(topic: s
         with pytest.raises(ConnectionError, match="away"):
             ws.subscribe(topic)
         assert topic in topics().wanted()  # as before
+
+
+class SlowToFail(Notes):
+    """The first that asks waits, and then gets nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = Event(), Event()
+
+    def follow(self, topic: str) -> None:
+        super().follow(topic)
+        if len(self.calls) == 2:
+            self.asked.set()
+            self.answer.wait(PATIENCE)
+            raise ConnectionError("away")
+
+
+@pytest.mark.skipif(world.MODE == "gevent", reason="a broker is asked on another thread, with other events")
+@pytest.mark.parametrize("meanwhile", ["subscribes", "comes back", "leaves"])
+def test_a_subscription_that_fails_takes_nothing_from_another(meanwhile: str, topic: str) -> None:
+    broker = SlowToFail()
+    with gathering(broker=broker) as (server, members):
+        client, ws = members.add()
+        first = spawn(ws.subscribe, topic)
+        assert broker.asked.wait(PATIENCE)
+        if meanwhile != "subscribes":
+            ws.unsubscribe(topic)
+        if meanwhile != "leaves":
+            ws.subscribe(topic)
+        broker.answer.set()
+        with pytest.raises(ConnectionError):
+            first.result()
+        assert (topic in topics().wanted()) == (meanwhile != "leaves")
+        server.publish(topic, "for whom it may be")
+        if meanwhile == "leaves":
+            has_nothing(client)
+        else:
+            assert client.recv(PATIENCE) == "for whom it may be"
+        ws.unsubscribe(topic)
 
 
 def test_a_broker_that_cannot_publish_is_said_when_those_of_the_process_have_it(topic: str) -> None:

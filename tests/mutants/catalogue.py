@@ -133,7 +133,7 @@ MUTANTS = (
     Mutant(
         "unbounded-inbox",
         "whoever reads for others never stops",
-        (Edit("_has_room", "len(self._inbox) < self._options.max_queue", "True"),),
+        (Edit("_is_full", "len(self._inbox) >= self._options.max_queue", "False"),),
         "test_socket_pressure.py -k held_back",
     ),
     Mutant(
@@ -232,7 +232,7 @@ MUTANTS = (
     Mutant(
         "follow-on-its-way-out",
         "subscribe relies on a channel that is about to be left",
-        (Edit("_Listener._reconcile", "self._followed &= wanted", "pass"),),
+        (Edit("_Listener._reconcile", "self._followed -= old", "pass"),),
         "test_brokers.py -k comes_back_at_once",
     ),
     Mutant(
@@ -240,6 +240,24 @@ MUTANTS = (
         "a broker that was stopped delivers beside the one that has taken its place",
         (Edit("_Listener._listen", "self._stopped", "False"),),
         "test_brokers.py -k one_after_the_other",
+    ),
+    Mutant(
+        "busy-at-the-end",
+        "the attendant asks for what comes although the stream is at its end",
+        (Edit("_events_wanted", "self._reader is None and (not self._ended)", "self._reader is None"),),
+        "test_headway.py -k keeps_nobody_busy",
+    ),
+    Mutant(
+        "drops-while-read",
+        "a connection that cannot be written to is dropped although it is read",
+        (Edit("Tended._read_on", "activity != seen", "seen < 0"),),
+        "test_headway.py -k dropped_in_the_end",
+    ),
+    Mutant(
+        "streams-without-end",
+        "a stream that nobody takes is read on",
+        (Edit("_is_full", "self._streamed is not None and self._streamed.is_ahead()", "False"),),
+        "test_headway.py -k holds_the_peer_back",
     ),
     Mutant(
         "cork-stays",
