@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncws import frames
-from syncws.errors import InvalidData, MessageTooBig, ProtocolError
+from syncws.errors import InvalidData, ProtocolError
 from syncws.frames import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, Header
 
 KEY = bytes.fromhex("37fa213d")
@@ -85,10 +85,10 @@ def test_a_length_in_more_bytes_than_needed_is_an_error(text: str, mask_bit: int
 
 
 @pytest.mark.parametrize("text", ["827f8000000000000000", "82ffffffffffffffffff"])
-def test_a_length_of_64_bits_is_too_big(text: str) -> None:
-    with pytest.raises(MessageTooBig, match=r"below 2\*\*63") as caught:
+def test_a_length_of_64_bits_breaks_the_protocol(text: str) -> None:
+    with pytest.raises(ProtocolError, match=r"below 2\*\*63") as caught:
         frames.read_header(bytes.fromhex(text), 0, 10)
-    assert caught.value.close_code == 1009
+    assert caught.value.close_code == 1002
 
 
 # --- Close

@@ -167,7 +167,7 @@ FAULTS = [
     (frame(TEXT, b"\xff\xff\xff", rsv=4), syncws.InvalidData, 1007),
     (b"\x81\x7e\x00\x05Hello", syncws.ProtocolError, 1002),
     (b"\x81\x7f" + bytes(6) + b"\x01\x00" + bytes(256), syncws.ProtocolError, 1002),
-    (b"\x81\xff\xff" + bytes(11), syncws.MessageTooBig, 1009),
+    (b"\x81\xff\xff" + bytes(11), syncws.ProtocolError, 1002),
     (frame(BINARY, bytes(1001)), syncws.MessageTooBig, 1009),
     (frame(BINARY, length=1001), syncws.MessageTooBig, 1009),
     (frame(BINARY, bytes(600), fin=False) + frame(CONTINUE, length=401), syncws.MessageTooBig, 1009),

@@ -35,7 +35,8 @@ each_side = pytest.mark.parametrize("side", SIDES)
         (b"\x88\x01\x03", 1002, syncws.ProtocolError),  # half a code
         (b"\x88\x03\x03\xe8\xff", 1007, syncws.InvalidData),  # a reason that is not UTF-8
         (b"\x81\x01\xff", 1007, syncws.InvalidData),
-        (b"\x82\x7f\x80" + b"\0" * 7, 1009, syncws.MessageTooBig),
+        (b"\x82\x7f\x7f" + b"\xff" * 7, 1009, syncws.MessageTooBig),
+        (b"\x82\x7f\x80" + b"\0" * 7, 1002, syncws.ProtocolError),
         (b"\x82\x7f\x00\x00\x00\x01" + b"\0" * 4, 1009, syncws.MessageTooBig),
     ],
 )
