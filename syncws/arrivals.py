@@ -5,6 +5,7 @@ Rank 5, over `reception`. Nothing that happens here gets out: not to the accept 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -23,12 +24,16 @@ from .transport import Transport
 
 logger = logging.getLogger("syncws")
 
+_TOO_MANY = "too many handshakes are under way"
+_ENDING = 16  # handshakes beyond that, at most, that were dropped and are about to end
+
 
 class Arrivals:
     """From an accepted socket to the end of its connection.
 
-    timeout: seconds for all of the handshake. most: handshakes that may be under way; None: no limit. refuse, before:
-    as for `Doorway`.
+    timeout: seconds for all of the handshake. most: handshakes that may be under way, beyond which the one is dropped
+    that has waited longest for its request, or, if there is none, the newcomer; None: no limit. refuse, before: as for
+    `Doorway`.
     """
 
     def __init__(
@@ -55,28 +60,51 @@ class Arrivals:
         self._before = before
         self._lock = runtime.lock()  # guards what follows; no other lock is taken under it
         self.unfinished = 0  # handshakes under way
+        self._silent: dict[socket.socket, None] = {}  # of these, those whose request has not come, the oldest first
 
     def take(self, sock: socket.socket, address: Any) -> bool:
         """On the accept loop: hand a connection to a thread of its own. True if they come in crowds."""
         with self._lock:
-            crowded = self._most is not None and self.unfinished >= self._most
+            crowded = self._most is not None and self.unfinished >= self._most and not self._drop_oldest()
             self.unfinished += not crowded
+            if not crowded:
+                self._silent[sock] = None
         try:
             if crowded:
-                raise RuntimeError("too many handshakes are under way")
+                raise RuntimeError(_TOO_MANY)
             self._runtime.spawn("syncws-connection", self._converse, sock, address)
         except Exception as error:  # no thread, or no memory, to be had
             logger.error("dropped a connection from %s: %r", address, error)
-            sock.close()
             if not crowded:
-                self._handshake_ended()
+                self._handshake_ended(sock)
+            sock.close()
         return self.unfinished > 1
+
+    def _drop_oldest(self) -> bool:
+        """With the lock: make place by the one that has been silent longest; its own thread finds it ended, and closes
+        it. False: there is none, or so many are ending already that there is no place yet."""
+        assert self._most is not None
+        if not self._silent or self.unfinished >= self._most + _ENDING:
+            return False
+        oldest = next(iter(self._silent))
+        del self._silent[oldest]
+        logger.error("dropped a connection that has asked for nothing yet: %s", _TOO_MANY)
+        with contextlib.suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)
+        return True
 
     def disinherit(self) -> None:
         """In the child of a fork, where the threads that held the lock are not."""
         self._lock = self._runtime.lock()
+        self._silent = {}
 
-    def _handshake_ended(self) -> None:
+    def _note_heard(self, sock: socket.socket) -> None:
+        """Its request has come, or never will; from now on it is left to its thread, which may close it."""
+        with self._lock:
+            self._silent.pop(sock, None)
+
+    def _handshake_ended(self, sock: socket.socket) -> None:
+        self._note_heard(sock)
         with self._lock:
             self.unfinished -= 1
 
@@ -88,7 +116,7 @@ class Arrivals:
                     self._pin(self._cpu)
                 admitted = self._admit(sock, address)
             finally:
-                self._handshake_ended()
+                self._handshake_ended(sock)
             if admitted is not None:
                 ws, welcome = admitted
                 serve(ws, welcome.handler, welcome.request, before=self._before)
@@ -109,14 +137,18 @@ class Arrivals:
         try:
             transport = self._wrap(sock)
         except BaseException:
+            self._note_heard(sock)
             sock.close()
             raise
         request: Request | None = None
         try:
-            if isinstance(transport, TLSTransport):
-                transport.handshake(deadline)
-            secure = self._context is not None
-            request, leftover = read_request(transport, deadline, self._max_header_size, address, secure)
+            try:
+                if isinstance(transport, TLSTransport):
+                    transport.handshake(deadline)
+                secure = self._context is not None
+                request, leftover = read_request(transport, deadline, self._max_header_size, address, secure)
+            finally:
+                self._note_heard(sock)
             welcome = self._reception.agree(request)
             ws = self._reception.open(self._runtime, transport, welcome, leftover=leftover, deadline=deadline)
         except HandshakeError as error:

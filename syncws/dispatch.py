@@ -177,6 +177,7 @@ class Dispatching(Incoming):
         if type == "message":
             with self._lock:
                 self._read_by_hand = False
+                self._changed.notify_all()  # whoever waits in recv() gets nothing any more
             self._ensure_loop()
         self._told()
 

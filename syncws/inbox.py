@@ -79,7 +79,12 @@ def hand_out(message: Arrived, binary_type: str) -> Any:
         return list(data) if isinstance(data, Pieces) else [data] if data else []
     if isinstance(data, Pieces):
         data = join(opcode, data)
-    if opcode == TEXT or binary_type == "bytes":
+    return as_type(data, binary_type)
+
+
+def as_type(data: Any, binary_type: str) -> Any:
+    """Text as it is; bytes as `binary_type` says, but for "fragments"."""
+    if isinstance(data, str) or binary_type not in ("bytearray", "memoryview"):
         return data
     return bytearray(data) if binary_type == "bytearray" else memoryview(data)
 

@@ -13,7 +13,7 @@ from typing import Any
 from .errors import ConnectionClosed, ProtocolError
 from .events import ErrorEvent
 from .frames import CLOSE, MAX_REASON, encode_close
-from .inbox import Unfinished, hand_out
+from .inbox import Unfinished, as_type, hand_out
 from .lifecycle import CLOSED, OPEN
 from .options import check_binary_type, check_timeout
 from .reading import Reading, leaves_reading
@@ -102,7 +102,8 @@ class Incoming(Reading):
                 yield data if data.__class__ is str else hand_out(message, self._binary_type)
 
     def recv_stream(self) -> Generator[Any, None, None]:
-        """The fragments of the next message as they come in; pieces of text are whole characters.
+        """The fragments of the next message as they come in, binary ones as `binaryType` says (bytes for "fragments");
+        pieces of text are whole characters.
 
         Raises as `recv` does; the rest of a message whose stream is abandoned is dropped.
         """
@@ -111,7 +112,8 @@ class Incoming(Reading):
         if self._held_back:
             self._made_room()
         if not isinstance(taken, Unfinished):
-            yield from taken[1] if isinstance(taken[1], list) else [taken[1]]
+            pieces = taken[1] if isinstance(taken[1], list) else [taken[1]]
+            yield from (as_type(piece, self._binary_type) for piece in pieces)
             return
         try:
             while True:
@@ -119,7 +121,7 @@ class Incoming(Reading):
                     pieces, finished = taken.take_pieces(), taken.finished
                 if self._held_back:
                     self._made_room()
-                yield from pieces
+                yield from (as_type(piece, self._binary_type) for piece in pieces)
                 if finished:
                     return
                 if not pieces:
@@ -137,6 +139,8 @@ class Incoming(Reading):
             return bool(self._inbox or (unfinished and self._unfinished))
 
         while True:
+            if not self._read_by_hand:  # a listener came meanwhile
+                self._refuse_if_listened()
             # Between the look and the taking another caller may have been faster.
             taken = self._take(unfinished)
             if taken is not None:

@@ -20,6 +20,7 @@ from .topics import check_topic, topics
 #: RFC 6455 section 7.4 and its registry: "Try Again Later"
 _TOO_SLOW = 1013
 _KEPT = "kept"
+_POST_COST = 64  # bytes that a message takes besides its own
 
 
 class Posting(Outgoing):
@@ -192,4 +193,4 @@ class Posting(Outgoing):
     def _waiting_posts(self) -> int:
         """With the state lock: bytes that the peer lags behind. Not those of a `send` at work, nor the corked."""
         left = self._buffered if self._writer is None and not self._is_held() else 0
-        return self._backlog + left
+        return self._backlog + _POST_COST * len(self._outbox or ()) + left

@@ -6,7 +6,6 @@ Rank 6, over Socket. Each message is one line, and no control character of the s
 from __future__ import annotations
 
 import argparse
-import codecs
 import contextlib
 import json
 import os
@@ -130,17 +129,15 @@ def _lines_of_stdin() -> Iterator[str]:
     # Not by way of sys.stdin: the interpreter cannot end while another thread waits inside its buffer.
     if sys.stdin is None:
         return
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    begun: list[str] = []  # the pieces of a line, which may be long
+    begun: list[bytes] = []  # the pieces of a line, which may be long
     while data := os.read(sys.stdin.fileno(), 1 << 16):
-        first, *more = decoder.decode(data).split("\n")
+        first, *more = data.split(b"\n")
         begun.append(first)
         for piece in more:
-            yield "".join(begun).removesuffix("\r")
+            yield b"".join(begun).decode().removesuffix("\r")
             begun = [piece]
-    begun.append(decoder.decode(b"", True))
-    if rest := "".join(begun):
-        yield rest
+    if rest := b"".join(begun):
+        yield rest.decode()
 
 
 class _Talk:

@@ -283,9 +283,16 @@ class Connection(Tended):
         # With the process the system closes everything, and of this library not much is left.
         if transport is None or self._released or _is_finalizing():
             return
-        # Nobody can be in here any more, so no lock is needed, and none is taken: this may run anywhere.
-        transport.shutdown()
-        self._give_descriptor_back()
-        if self._state != CLOSED:
+        # This may run anywhere, but nobody who is interrupted by it is in here, so the lock may be waited for: until
+        # now the attendant could get hold of this object. If it works on it, it gives the descriptor back.
+        with self._lock:
+            state = self._state
+            transport.shutdown()
+            if self._reader is None and self._writer is None:
+                self._state, self._calm = CLOSED, False
+                self._give_descriptor_back()
+            else:
+                self._aborted = True
+        if state != CLOSED:
             # The last thing, for it raises where warnings are errors.
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)

@@ -402,6 +402,15 @@ def test_what_waits_leaves_as_the_peer_reads(room: Any) -> None:
         assert ws.readyState == ws.OPEN
 
 
+def test_tiny_messages_count_for_what_they_take() -> None:
+    with crowd(1, small=True, max_backlog=100_000, close_timeout=0.3) as place:
+        (ws,) = place.sockets
+        stall(place, ws)
+        for _ in range(100_000 // 64 + 2):
+            place.server.broadcast("")
+        assert ws.readyState != ws.OPEN
+
+
 def test_a_message_larger_than_max_backlog_reaches_whoever_reads() -> None:
     with crowd(2, max_backlog=1000) as place:
         for _ in range(3):

@@ -217,6 +217,15 @@ def test_input_that_is_not_text_is_refused(echo_url, tmp_path):
     assert json.loads(said[-1]) == {"error": "the input is not UTF-8"}
 
 
+def test_lines_before_one_that_is_not_text_are_sent(echo_url):
+    with syncws("connect", echo_url) as client:
+        client.process.stdin.buffer.write(b"one\ntwo \xe2\x82\xac\n\xff\nthree\n")
+        client.process.stdin.buffer.flush()
+        status, said, complaints = client.end()
+    assert (status, complaints) == (1, ["syncws: the input is not UTF-8"])
+    assert said == ["one", "two €"]
+
+
 def test_ctrl_c_closes_cleanly():
     codes = []
 

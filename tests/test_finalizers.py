@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from program import Program
 from world import PATIENCE
 
 from syncws.frames import COMPILED
+from syncws.transport import Transport
 
 pytestmark = [
     world.threads_only,
@@ -99,3 +102,26 @@ with world.serving(accept) as server:
 def test_finalizers_that_send_stop_nothing() -> None:
     with Program(COLLECTED) as program:
         assert program.line() == "done"
+
+
+def test_the_attendant_does_not_come_upon_what_is_being_finalized(monkeypatch: Any, caplog: Any) -> None:
+    """A weak reference gives an object back until its finalizer is through."""
+    here = threading.get_ident()
+
+    def slowly(function: Any) -> Any:
+        def slow(self: Any) -> None:
+            if threading.get_ident() == here:
+                world.sleep(0.5)
+            function(self)
+
+        return slow
+
+    with world.serving() as server:
+        ws = world.Socket(world.url_of(server), proxy=None)
+        reference = weakref.ref(ws)
+        for name in ("shutdown", "close"):
+            monkeypatch.setattr(Transport, name, slowly(getattr(Transport, name)))
+        with pytest.warns(ResourceWarning):
+            del ws
+        world.eventually(lambda: reference() is None)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

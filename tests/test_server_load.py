@@ -149,12 +149,43 @@ def test_half_open_handshakes_have_a_bound_with_max_connections(caplog: pytest.L
             with contextlib.suppress(ConnectionError):
                 sock.sendall(b"GET ")
             most = max(most, threading.active_count())
-        assert most <= base + 10 + 128 + 3
+        assert most <= base + 10 + 128 + 16 + 3
         for sock in socks:
             with contextlib.suppress(ConnectionError):
                 read_to_end(sock)
             sock.close()
         assert is_served(server)
+
+
+def test_silent_connections_keep_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.expected_errors = None  # type: ignore[attr-defined]
+    with serving(max_connections=5) as server, contextlib.ExitStack() as stack:
+        for _ in range(5 + 128):
+            stack.enter_context(connection(server))
+        world.eventually(lambda: server._arrivals.unfinished == 5 + 128)
+        for _ in range(50):
+            assert is_served(server)
+        assert "has asked for nothing yet" in caplog.text
+
+
+def test_whoever_has_asked_is_not_dropped_for_others(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.expected_errors = None  # type: ignore[attr-defined]
+    asked, over = world.Event(), world.Event()
+
+    def verify(info: Any) -> bool:
+        if info.request.path == "/slow":
+            asked.set()
+            over.wait(world.PATIENCE)
+        return True
+
+    with serving(max_connections=5, verify_client=verify) as server, contextlib.ExitStack() as stack:
+        slow = world.spawn(Peer.connect, server, "/slow")
+        assert asked.wait(world.PATIENCE)
+        for _ in range(300):
+            stack.enter_context(connection(server))
+        assert is_served(server)
+        over.set()
+        slow.result().close()
 
 
 # -- handshakes that do not end ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pairs import SIDES, connected, quick_ticks, still_works
 from peer import BINARY, CLOSE, CONTINUE, PING, PONG, TEXT, close_payload, frame
-from world import PATIENCE, eventually, spawn, threads_only
+from world import PATIENCE, eventually, sleep, spawn, threads_only
 
 import syncws
 
@@ -106,6 +106,30 @@ def test_all_who_wait_learn_of_the_close() -> None:
             with pytest.raises(syncws.ConnectionClosed) as caught:
                 task.result()
             assert caught.value.code == 4000
+
+
+def test_who_waits_in_recv_when_a_listener_comes_is_told() -> None:
+    with connected() as (ws, peer):
+        heard: list[Any] = []
+        waiting = [spawn(ws.recv), spawn(ws.recv), spawn(ws.recv, PATIENCE)]
+        eventually(lambda: ws._reader is not None)
+        sleep(0.1)
+        ws.onmessage = lambda event: heard.append(event.data)
+        peer.send(TEXT, b"1")
+        peer.send(TEXT, b"2")
+        # One was reading already, and may have taken what came.
+        eventually(lambda: sum(task.done for task in waiting) >= 2)
+        peer.send(TEXT, b"3")
+        eventually(lambda: all(task.done for task in waiting))
+        eventually(lambda: "3" in heard)
+        taken = []
+        for task in waiting:
+            try:
+                taken.append(task.result())
+            except RuntimeError as error:
+                assert "message listeners" in str(error)
+        assert len(taken) <= 1
+        assert sorted(taken + heard) == ["1", "2", "3"]
 
 
 def test_recv_and_listeners_exclude_each_other() -> None:
@@ -214,6 +238,20 @@ def test_a_stream_of_a_message_in_one_frame_has_one_piece(opcode: int, data: Any
         peer.send(opcode, b"next")
         assert list(ws.recv_stream()) == [data]
         assert ws.recv(PATIENCE) == ("next" if opcode == TEXT else b"next")
+
+
+@pytest.mark.parametrize(("kind", "type"), [("bytearray", bytearray), ("memoryview", memoryview), ("fragments", bytes)])
+def test_pieces_are_of_the_binary_type(kind: str, type: Any) -> None:
+    with connected(binaryType=kind) as (ws, peer):
+        for fin in (True, False):
+            peer.send(BINARY, b"a", fin=fin)
+            if not fin:
+                peer.send(CONTINUE, b"b")
+            pieces = list(ws.recv_stream())
+            assert {piece.__class__ for piece in pieces} == {type}
+            assert b"".join(pieces) == (b"a" if fin else b"ab")
+        peer.send(TEXT, b"text")
+        assert list(ws.recv_stream()) == ["text"]
 
 
 def test_pieces_of_text_are_whole_characters() -> None:
