@@ -6,6 +6,7 @@ Rank 5, over `reception`. Nothing that happens here gets out: not to the accept 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -18,14 +19,15 @@ from .client import Socket
 from .errors import USERS_ERRORS, HandshakeError
 from .exchange import Request
 from .reception import Reception, Welcome, serve
-from .runtime import Runtime, deadline_after
+from .runtime import Runtime, deadline_after, is_past
 from .tls import TLSTransport
 from .transport import Transport
 
 logger = logging.getLogger("syncws")
 
 _TOO_MANY = "too many handshakes are under way"
-_ENDING = 16  # handshakes beyond that, at most, that were dropped and are about to end
+_ENDING = 16  # handshakes beyond the limit, at most, that were dropped and are about to end
+_PATIENCE, _SOON = 0.5, 0.001  # seconds for that, and between two looks
 
 
 class Arrivals:
@@ -60,43 +62,59 @@ class Arrivals:
         self._before = before
         self._lock = runtime.lock()  # guards what follows; no other lock is taken under it
         self.unfinished = 0  # handshakes under way
-        self._silent: dict[socket.socket, None] = {}  # of these, those whose request has not come, the oldest first
+        # Of these, those whose request has not come, the oldest first, and what ends them.
+        self._silent: dict[socket.socket, Callable[[], object]] = {}
 
     def take(self, sock: socket.socket, address: Any) -> bool:
         """On the accept loop: hand a connection to a thread of its own. True if they come in crowds."""
-        with self._lock:
-            crowded = self._most is not None and self.unfinished >= self._most and not self._drop_oldest()
-            self.unfinished += not crowded
-            if not crowded:
-                self._silent[sock] = None
+        placed = self._find_place(sock)
         try:
-            if crowded:
+            if not placed:
                 raise RuntimeError(_TOO_MANY)
             self._runtime.spawn("syncws-connection", self._converse, sock, address)
         except Exception as error:  # no thread, or no memory, to be had
             logger.error("dropped a connection from %s: %r", address, error)
-            if not crowded:
+            if placed:
                 self._handshake_ended(sock)
             sock.close()
         return self.unfinished > 1
 
-    def _drop_oldest(self) -> bool:
-        """With the lock: make place by the one that has been silent longest; its own thread finds it ended, and closes
-        it. False: there is none, or so many are ending already that there is no place yet."""
-        assert self._most is not None
-        if not self._silent or self.unfinished >= self._most + _ENDING:
-            return False
-        oldest = next(iter(self._silent))
-        del self._silent[oldest]
-        logger.error("dropped a connection that has asked for nothing yet: %s", _TOO_MANY)
-        with contextlib.suppress(OSError):
-            oldest.shutdown(socket.SHUT_RDWR)
+    def _find_place(self, sock: socket.socket) -> bool:
+        """Count it in. Beyond the limit the one goes that has been silent longest: its thread finds it ended.
+
+        False: there is none.
+        """
+        deadline = deadline_after(_PATIENCE)
+        while True:
+            oldest = None
+            with self._lock:
+                beyond = -1 if self._most is None else self.unfinished - self._most
+                if 0 <= beyond < _ENDING and self._silent:
+                    oldest = next(iter(self._silent))
+                    end = self._silent.pop(oldest)
+                    with contextlib.suppress(OSError):
+                        end()
+                if beyond < 0 or oldest is not None:
+                    self.unfinished += 1
+                    self._silent[sock] = functools.partial(sock.shutdown, socket.SHUT_RDWR)
+                    break
+            if beyond < _ENDING or is_past(deadline):
+                return False
+            self._runtime.sleep(_SOON)
+        if oldest is not None:
+            logger.error("dropped a connection that has asked for nothing yet: %s", _TOO_MANY)
         return True
 
     def disinherit(self) -> None:
         """In the child of a fork, where the threads that held the lock are not."""
         self._lock = self._runtime.lock()
         self._silent = {}
+
+    def _note_transport(self, sock: socket.socket, transport: Transport) -> None:
+        """It may have taken the descriptor over."""
+        with self._lock:
+            if sock in self._silent:
+                self._silent[sock] = transport.shutdown
 
     def _note_heard(self, sock: socket.socket) -> None:
         """Its request has come, or never will; from now on it is left to its thread, which may close it."""
@@ -136,6 +154,7 @@ class Arrivals:
         deadline = deadline_after(self._timeout)
         try:
             transport = self._wrap(sock)
+            self._note_transport(sock, transport)
         except BaseException:
             self._note_heard(sock)
             sock.close()

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from typing import Any
 
 from .buffers import Data
 from .options import check_seconds
-from .runtime import current_runtime
+from .runtime import THREADS, Runtime
 from .topics import Deliver, Wanted
 
 logger = logging.getLogger("syncws")
@@ -173,7 +174,7 @@ class _Listener:
         self._pause = _LEAST_PAUSE
 
     def start(self) -> None:
-        current_runtime().spawn("syncws-redis", self._run)
+        _runtime().spawn("syncws-redis", self._run)
 
     def is_alive(self) -> bool:
         return not self._ended
@@ -302,6 +303,16 @@ class _Listener:
 
 
 # -- the Redis ---------------------------------------------------------------------------------------------------
+
+
+def _runtime() -> Runtime:
+    """The world of its calls that block: greenlets as soon as gevent has patched threads."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return THREADS
+    from .greenlets import GREENLETS
+
+    return GREENLETS
 
 
 def _redis() -> Any:

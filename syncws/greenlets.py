@@ -23,13 +23,14 @@ _HUB_READ, _HUB_WRITE = 1, 2
 
 
 _MOST_OFFLOADED = 16
+_OFFLOADERS_STAY = 30.0  # seconds without work
 
 
 def _pool() -> Any:
     """Threads of our own, for each hub: those of gevent resolve names, and must not wait for anybody."""
     hub = gevent.get_hub()
     if "_syncws_pool" not in vars(hub):
-        hub._syncws_pool = gevent.threadpool.ThreadPool(_MOST_OFFLOADED, hub=hub)
+        hub._syncws_pool = gevent.threadpool.ThreadPool(_MOST_OFFLOADED, hub, _OFFLOADERS_STAY)
     return hub._syncws_pool
 
 
