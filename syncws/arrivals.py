@@ -122,8 +122,8 @@ class Arrivals:
             self._silent.pop(sock, None)
 
     def _handshake_ended(self, sock: socket.socket) -> None:
-        self._note_heard(sock)
         with self._lock:
+            self._silent.pop(sock, None)
             self.unfinished -= 1
 
     def _converse(self, sock: socket.socket, address: Any) -> None:

@@ -364,7 +364,7 @@ class Server(Publishing):
         return True
 
     def _check_place(self) -> None:
-        """HandshakeError 503 if there is no place for one more client."""
+        """With the lock: HandshakeError 503 if there is no place for one more client."""
         if self._closing:
             raise HandshakeError("the server is closing", status=503)
         if self._max_connections is not None and len(self._registry) >= self._max_connections:

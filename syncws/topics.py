@@ -54,8 +54,7 @@ class Topics:
         self._lock = _native_lock()
         self._members: dict[str, dict[Any, None]] = {}  # no empty ones
         self._interests: dict[Broker, Interest] = {}  # of equal brokers the first
-        self._changing = threading.Lock()  # guards the next, and the starting and stopping of brokers
-        self._uses: dict[Broker, int] = {}
+        self._changing = threading.Lock()  # guards how often each is used, and the starting and stopping of brokers
 
     def join(self, topic: str, member: Any) -> None:
         with self._lock:
@@ -97,7 +96,8 @@ class Topics:
     def use(self, broker: Broker, deliver: Deliver) -> None:
         """Follow with this broker, too, until it is as often disused."""
         with self._changing:
-            if broker not in self._uses:
+            interest = self._interests.get(broker)
+            if interest is None:
                 interest = Interest(self)
                 with self._lock:
                     self._interests[broker] = interest
@@ -106,13 +106,13 @@ class Topics:
                 except BaseException:
                     self._lose(broker)
                     raise
-            self._uses[broker] = self._uses.get(broker, 0) + 1
+            interest.uses += 1
 
     def disuse(self, broker: Broker) -> None:
         with self._changing:
-            self._uses[broker] -= 1
-            if not self._uses[broker]:
-                del self._uses[broker]
+            interest = self._interests[broker]
+            interest.uses -= 1
+            if not interest.uses:
                 self._lose(broker).stop()
 
     def _lose(self, broker: Broker) -> Broker:
@@ -131,16 +131,17 @@ class Topics:
 
 
 class Interest:
-    """The `Wanted` of one broker."""
+    """The `Wanted` of one broker, and by how many servers it is used."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
+        self.uses = 0
         self.changed: set[str] = set()  # guarded by the lock of the topics
 
     def all(self) -> Collection[str]:
         with self._topics._lock:
             self.changed.clear()
-            return list(self._topics._members)
+        return self._topics.wanted()  # what changes in between is told once more
 
     def changes(self) -> Mapping[str, bool]:
         if not self.changed:  # what comes in this moment is seen the next time
